@@ -1,0 +1,91 @@
+"""What every reader gives: a ``Sequence`` of ``Frame`` with ``Annotation``.
+
+Frames are 0-based. Boxes are ``xyxy`` in pixels of the source image, origin at the top-left corner of its
+top-left pixel, and stay as the source states them (they may reach beyond the picture).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Sequence as AbstractSequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+REPORTED_FAULTS = 10  # faulty rows that an error message quotes; all of them are in ``DataError.faults``
+
+
+class DataFault(NamedTuple):
+    """One faulty place of an input file; ``line`` counts from 1, None where the format has no lines."""
+
+    path: Path
+    line: int | None
+    reason: str
+
+    def __str__(self) -> str:
+        place = f"{self.path}" if self.line is None else f"{self.path}:{self.line}"
+        return f"{place}: {self.reason}"
+
+
+class DataError(ValueError):
+    """Input that cannot be used. The message says what was found and what was expected; ``faults`` holds every faulty row."""
+
+    def __init__(self, summary: str, faults: AbstractSequence[DataFault] = ()) -> None:
+        self.faults = tuple(faults)
+        lines = [summary, *(f"  {fault}" for fault in self.faults[:REPORTED_FAULTS])]
+        if len(self.faults) > REPORTED_FAULTS:
+            lines.append(f"  ... and {len(self.faults) - REPORTED_FAULTS} more")
+        super().__init__("\n".join(lines))
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One labelled box.
+
+    Attributes:
+        box: x1, y1, x2, y2 in pixels of the source image.
+        label: class name as the source writes it.
+        instance_id: identity within the sequence (0 is an identity); None when the source gives none.
+        ignore: the source says not to count this box, neither as found nor as missed.
+        crowd: the box is a region that holds objects not labelled one by one.
+        visibility: visible part in [0, 1]; 1 where the source does not tell.
+    """
+
+    box: tuple[float, float, float, float]
+    label: str
+    instance_id: int | None = None
+    ignore: bool = False
+    crowd: bool = False
+    visibility: float = 1.0
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture of a sequence; ``load()`` decodes it as uint8 [H, W, 3] BGR and raises ``DataError`` when that fails.
+
+    ``width`` and ``height`` are None where they are not known without decoding, ``timestamp_ns`` where the source has no clock.
+    """
+
+    index: int
+    timestamp_ns: int | None
+    width: int | None
+    height: int | None
+    annotations: tuple[Annotation, ...]
+    load: Callable[[], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """A video, a bag topic, a folder or a set of stills.
+
+    ``frames`` decodes nothing by itself. A live source (camera, network stream) can only be iterated, once: ``len`` and
+    indexing raise ``TypeError``. ``is_video`` is False for stills, whose neighbours in the list have nothing to do with
+    one another; ``frame_rate`` is in frames per second.
+    """
+
+    name: str
+    frames: AbstractSequence[Frame]
+    frame_rate: float | None
+    is_video: bool
