@@ -14,7 +14,7 @@ class RowError(ValueError):
 
 
 class Rows:
-    """The non-empty rows of a text file; ``fault()`` notes a bad one and ``close()`` raises for all of them together."""
+    """The non-empty rows of a text file; ``fault()`` notes a bad one, ``close()`` raises for all of them together."""
 
     def __init__(self, path: Path, separator: str | None) -> None:
         self.path = path

@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 def read_coco(json_file: str | os.PathLike[str], image_dir: str | os.PathLike[str]) -> Sequence:
     """All pictures of a COCO file as one sequence of stills, in the order of the file.
 
-    ``iscrowd`` becomes ``crowd``, ``ignore`` becomes ``ignore``. Boxes of no area, which published files do contain, are left
-    out with a warning.
+    ``iscrowd`` becomes ``crowd``, ``ignore`` becomes ``ignore``. Boxes of no area, which published files do contain,
+    are left out with a warning.
 
     Raises:
         DataError: the file is missing or is not COCO, or annotations are faulty (listed by their id).
@@ -62,12 +62,14 @@ def _frame_order(image: dict[str, Any]) -> float:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); expected a COCO annotation file") from error
     except ValueError as error:
         raise DataError(f"{path}: not JSON ({error}); expected a COCO annotation file") from error
-    missing = [key for key in ("images", "annotations", "categories") if not isinstance(content, dict) or key not in content]
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: holds a JSON {type(content).__name__}, expected the object of a COCO annotation file")
+    missing = [key for key in ("images", "annotations", "categories") if key not in content]
     if missing:
         raise DataError(f"{path}: not a COCO annotation file; missing {', '.join(missing)}")
     faults = [
@@ -114,11 +116,15 @@ def _row_fault(row: dict[str, Any], known: set[Any], labels: dict[Any, str]) -> 
     if row.get("category_id") not in labels:
         return f"category_id is {row.get('category_id')!r}, no such category"
     box = row.get("bbox")
-    if not isinstance(box, list) or len(box) != 4 or not all(isinstance(value, (int, float)) and math.isfinite(value) for value in box):
+    if not isinstance(box, list) or len(box) != 4 or not all(_is_finite(value) for value in box):
         return f"bbox is {box!r}, expected four finite numbers (left, top, width, height)"
     if box[2] < 0 or box[3] < 0:
         return f"box is {box[2]:g} wide and {box[3]:g} high, expected 0 or more"
     return None
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def _annotation(row: dict[str, Any], label: str) -> Annotation:
@@ -134,5 +140,5 @@ def _annotation(row: dict[str, Any], label: str) -> Annotation:
 
 
 def _frame(index: int, image: dict[str, Any], annotations: dict[Any, tuple[Annotation, ...]], image_dir: Path) -> Frame:
-    path = image_dir / image["file_name"]
-    return Frame(index, None, image.get("width"), image.get("height"), annotations.get(image["id"], ()), partial(load_image, path))
+    load = partial(load_image, image_dir / image["file_name"])
+    return Frame(index, None, image.get("width"), image.get("height"), annotations.get(image["id"], ()), load)

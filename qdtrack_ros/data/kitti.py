@@ -12,7 +12,8 @@ from qdtrack_ros.data.media import VideoSource, frame_timestamp_ns, list_images,
 from qdtrack_ros.data.types import Annotation, DataError, Frame, Sequence
 
 KITTI_FRAME_RATE = 10.0  # the recordings' rate; video files made from them often carry another
-VISIBILITY_OF_OCCLUSION = {0: 1.0, 1: 0.5, 2: 0.2}  # fully visible, partly and largely occluded; anything else is unknown
+# Fully visible, partly occluded, largely occluded; anything else is unknown.
+VISIBILITY_OF_OCCLUSION = {0: 1.0, 1: 0.5, 2: 0.2}
 
 
 def read_kitti_sequence(
@@ -49,7 +50,11 @@ def read_kitti_sequence(
 
 
 def read_kitti_annotations(path: str | os.PathLike[str], frame_count: int) -> list[tuple[Annotation, ...]]:
-    """Annotations of ``frame_count`` frames from a label file, one tuple a frame; ``DataError`` lists faulty rows by line."""
+    """Annotations of ``frame_count`` frames from a label file, one tuple a frame.
+
+    Raises:
+        DataError: lists the faulty rows by line.
+    """
     rows = Rows(Path(path), None)
     frames: defaultdict[int, list[Annotation]] = defaultdict(list)
     for line, fields in rows:
@@ -65,9 +70,9 @@ def read_kitti_annotations(path: str | os.PathLike[str], frame_count: int) -> li
 
 def _parse_row(fields: list[str], frame_count: int) -> tuple[int, Annotation]:
     if len(fields) < 10:
-        raise RowError(f"{len(fields)} columns, expected 17 (frame, id, type, truncated, occluded, alpha, box of 4, ...)")
+        raise RowError(f"{len(fields)} columns, expected 17 (frame, id, type, truncated, occluded, alpha, box, ...)")
     index = frame_index(fields[0], 0, frame_count)
-    x1, y1, x2, y2 = (number(text, what) for text, what in zip(fields[6:10], ("left", "top", "right", "bottom"), strict=True))
+    x1, y1, x2, y2 = (number(text, "box") for text in fields[6:10])
     if x2 <= x1 or y2 <= y1:
         raise RowError(f"box is {x1:g} {y1:g} {x2:g} {y2:g}, expected left < right and top < bottom")
     region = fields[2] == "DontCare"

@@ -16,16 +16,20 @@ from typing import Any, overload
 import cv2
 import numpy as np
 
-from qdtrack_ros.data.types import Annotation, DataError, Frame, Sequence
+from qdtrack_ros.data.types import Annotation, DataError, Frame, Image, Sequence
 
 logger = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = frozenset(
-    ".avif .bmp .dib .exr .hdr .jp2 .jpe .jpeg .jpg .pbm .pfm .pgm .pic .png .pnm .ppm .ras .sr .tif .tiff .webp".split()
-)
-VIDEO_SUFFIXES = frozenset(
-    ".264 .265 .3gp .asf .avi .flv .h264 .h265 .hevc .m2ts .m4v .mjpeg .mjpg .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split()
-)
+# fmt: off
+IMAGE_SUFFIXES = frozenset((
+    ".avif", ".bmp", ".dib", ".exr", ".hdr", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pfm", ".pgm", ".pic", ".png",
+    ".pnm", ".ppm", ".ras", ".sr", ".tif", ".tiff", ".webp",
+))
+VIDEO_SUFFIXES = frozenset((
+    ".264", ".265", ".3gp", ".asf", ".avi", ".flv", ".h264", ".h265", ".hevc", ".m2ts", ".m4v", ".mjpeg", ".mjpg",
+    ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv",
+))
+# fmt: on
 FORWARD_FRAMES = 24  # decoding this many frames forward costs about as much as a seek to the key frame before them
 
 
@@ -39,7 +43,7 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
-def load_image(path: Path) -> np.ndarray:
+def load_image(path: Path) -> Image:
     """Decode a picture file as uint8 [H, W, 3] BGR; ``DataError`` when it is missing or damaged."""
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
@@ -64,7 +68,7 @@ def frame_timestamp_ns(index: int, frame_rate: float | None) -> int | None:
 
 
 class VideoSource:
-    """Frames of a video file by 0-based index: sequential reading is plain decoding, jumps seek and check where they landed.
+    """Frames of a video file by 0-based index: reading on is plain decoding, jumps seek and check where they landed.
 
     May be pickled and may cross a fork: each process opens the file for itself on its first read. Reads of several
     threads take turns.
@@ -75,6 +79,7 @@ class VideoSource:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        self._capture: cv2.VideoCapture | None = None
         self._reset()
         capture = self._open()
         self.width = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH))
@@ -95,7 +100,7 @@ class VideoSource:
         self._capture, self._next = capture, 1
 
     def _reset(self) -> None:
-        self._capture: cv2.VideoCapture | None = None
+        self._capture = None
         self._next = 0  # index of the frame that the next grab() decodes
         self._pid = os.getpid()
         self._lock = threading.Lock()
@@ -114,11 +119,13 @@ class VideoSource:
             raise DataError(f"{self.path}: no such video file")
         capture = cv2.VideoCapture(str(self.path), cv2.CAP_FFMPEG)
         if not capture.isOpened():
-            raise DataError(f"{self.path}: not a video that OpenCV's FFmpeg can read; re-encode it, for instance as H.264 in an MP4 file")
+            raise DataError(
+                f"{self.path}: not a video that OpenCV's FFmpeg can read; re-encode it, e.g. as H.264 in MP4"
+            )
         return capture
 
-    def read(self, index: int) -> np.ndarray:
-        """Frame ``index`` as uint8 [H, W, 3] BGR; ``DataError`` when it cannot be decoded, IndexError outside the video."""
+    def read(self, index: int) -> Image:
+        """Frame ``index`` as uint8 [H, W, 3] BGR; ``DataError`` when undecodable, ``IndexError`` outside the video."""
         if not 0 <= index < self.count:
             raise IndexError(f"{self.path}: frame {index} asked for, the video has {self.count}")
         with self._exclusive():
@@ -164,7 +171,7 @@ class VideoSource:
     def _seek(self, index: int) -> bool:
         """Seek and accept the result only if the decoded frame's own time stamp is that of ``index``.
 
-        Some containers (variable frame rate, broken indexes) seek to a neighbour; those are decoded from the start instead.
+        Some containers (variable frame rate, broken indexes) seek to a neighbour; those are decoded from the start.
         """
         assert self._capture is not None
         if self.frame_rate is None:
@@ -217,7 +224,9 @@ class VideoFrames(LazyFrames):
             yield self[index]
 
 
-def video_frame(source: VideoSource, index: int, annotations: tuple[Annotation, ...] = (), frame_rate: float | None = None) -> Frame:
+def video_frame(
+    source: VideoSource, index: int, annotations: tuple[Annotation, ...] = (), frame_rate: float | None = None
+) -> Frame:
     """Frame ``index`` of ``source``; ``frame_rate`` replaces the container's for the time stamp."""
     stamp_ns = frame_timestamp_ns(index, frame_rate or source.frame_rate)
     return Frame(index, stamp_ns, source.width, source.height, annotations, partial(source.read, index))
@@ -228,7 +237,7 @@ def _image_frame(paths: AbstractSequence[Path], frame_rate: float | None, index:
 
 
 class LiveFrames(AbstractSequence[Frame]):
-    """Frames of a camera or a network stream as they come, time-stamped with the wall clock; ends when the stream does."""
+    """Frames of a camera or a network stream as they come, stamped with the wall clock; ends when the stream does."""
 
     def __init__(self, address: int | str) -> None:
         self._address = address
@@ -252,13 +261,20 @@ class LiveFrames(AbstractSequence[Frame]):
                 if not done:
                     logger.warning("live source %s ended after %d frames", self._address, index)
                     return
-                yield Frame(index, time.time_ns(), image.shape[1], image.shape[0], (), partial(_same, image))
+                yield Frame(
+                    index,
+                    time.time_ns(),
+                    image.shape[1],
+                    image.shape[0],
+                    (),
+                    partial(_same, np.asarray(image, dtype=np.uint8)),
+                )
                 index += 1
         finally:
             capture.release()
 
 
-def _same(image: np.ndarray) -> np.ndarray:
+def _same(image: Image) -> Image:
     return image
 
 
@@ -266,8 +282,11 @@ def open_live(address: int | str) -> cv2.VideoCapture:
     """Open a camera by index or a stream by address; ``DataError`` when it does not answer."""
     capture = cv2.VideoCapture(address)
     if not capture.isOpened():
-        kind = f"camera {address} (is /dev/video{address} there and readable?)" if isinstance(address, int) else f"stream {address}"
-        raise DataError(f"{kind} cannot be opened")
+        if isinstance(address, int):
+            raise DataError(
+                f"camera {address} cannot be opened; is /dev/video{address} there, readable and not in use?"
+            )
+        raise DataError(f"stream {address} cannot be opened; does the address answer?")
     return capture
 
 

@@ -1,4 +1,4 @@
-"""MOTChallenge sequences: MOT15, MOT16, MOT17, MOT20, DanceTrack and what else writes ``seqinfo.ini`` and ``gt/gt.txt``."""
+"""MOTChallenge sequences: MOT15, MOT16, MOT17, MOT20, DanceTrack and others with ``seqinfo.ini`` and ``gt/gt.txt``."""
 
 from __future__ import annotations
 
@@ -31,13 +31,15 @@ MOT_CLASSES = {
 CROWD_CLASS = 13
 
 
-def read_mot_sequence(folder: str | os.PathLike[str], is_video: bool = True, frame_rate: float | None = None) -> Sequence:
+def read_mot_sequence(
+    folder: str | os.PathLike[str], is_video: bool = True, frame_rate: float | None = None
+) -> Sequence:
     """One MOTChallenge sequence.
 
     Pictures come from ``imDir`` of ``seqinfo.ini`` (any suffix OpenCV reads), else from a video file beside it, whose
     frame i (0-based) is ground truth frame i + 1. ``gt/gt.txt`` may be missing (test sets): then no annotations.
-    Rows of nine columns carry class and visibility (MOT16 and later); other rows are MOT15 ones, where column 7 is a flag
-    (0 = ignore) and what follows are world coordinates. Boxes are taken as written, as the benchmark's own tools do.
+    Column 7 is a flag (0 = ignore). Rows of nine columns carry class and visibility (MOT16 and later); other rows are
+    MOT15 ones, where world coordinates follow. Boxes are taken as written, as the benchmark's own tools do.
 
     Args:
         folder: holds ``seqinfo.ini``.
@@ -85,7 +87,7 @@ def _parse_row(fields: list[str], frame_count: int) -> tuple[int, Annotation]:
     if len(fields) < 7:
         raise RowError(f"{len(fields)} columns, expected at least 7 (frame, id, left, top, width, height, flag)")
     index = frame_index(fields[0], 1, frame_count)
-    left, top, width, height = (number(text, what) for text, what in zip(fields[2:6], ("left", "top", "width", "height"), strict=True))
+    left, top, width, height = (number(text, "box") for text in fields[2:6])
     if width <= 0 or height <= 0:
         raise RowError(f"box is {width:g} wide and {height:g} high, expected more than 0")
     label, crowd, visibility = "pedestrian", False, 1.0
@@ -104,7 +106,7 @@ def _read_info(root: Path) -> configparser.SectionProxy:
     parser = configparser.ConfigParser(interpolation=None)
     try:
         if not parser.read(path, encoding="utf-8-sig"):
-            raise DataError(f"{path}: no such file; expected a MOTChallenge sequence with seqinfo.ini, img1/ and gt/gt.txt")
+            raise DataError(f"{path}: no such file; expected a MOTChallenge folder with seqinfo.ini and gt/gt.txt")
         return parser["Sequence"]
     except (configparser.Error, KeyError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not a seqinfo.ini ({error}); expected a section [Sequence]") from error
@@ -129,14 +131,17 @@ def _picture_frames(root: Path, info: configparser.SectionProxy, rate: float | N
         return _folder_frames(folder, info, rate, length)
     videos = sorted(path for path in root.iterdir() if is_video(path))
     if len(videos) != 1:
-        raise DataError(f"{root}: no folder {folder.name} and {len(videos)} video files; expected pictures in it or exactly one video")
+        found = f"no folder {folder.name} and {len(videos)} video files"
+        raise DataError(f"{root}: {found}; expected pictures in {folder.name} or exactly one video")
     source = VideoSource(videos[0])
     if length is not None and length > source.count:
         raise DataError(f"{root}: seqinfo.ini promises {length} frames, {videos[0].name} has {source.count}")
     return [video_frame(source, index, (), rate) for index in range(length or source.count)]
 
 
-def _folder_frames(folder: Path, info: configparser.SectionProxy, rate: float | None, length: int | None) -> list[Frame]:
+def _folder_frames(
+    folder: Path, info: configparser.SectionProxy, rate: float | None, length: int | None
+) -> list[Frame]:
     """Frames by the number in the file name (000001 is the first); names that are no numbers count by position."""
     images = list_images(folder)
     if all(path.stem.isdecimal() for path in images):
@@ -144,7 +149,7 @@ def _folder_frames(folder: Path, info: configparser.SectionProxy, rate: float | 
     else:
         numbered = dict(enumerate(images, start=1))
     count = length or max(numbered, default=0)
-    missing = [number for number in range(1, count + 1) if number not in numbered]
+    missing = [frame for frame in range(1, count + 1) if frame not in numbered]
     if missing or count == 0:
         shown = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
         raise DataError(f"{folder}: {len(images)} pictures, expected frames 1 to {count}; missing: {shown or 'all'}")

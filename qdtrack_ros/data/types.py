@@ -10,9 +10,12 @@ from collections.abc import Callable
 from collections.abc import Sequence as AbstractSequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
+
+Image: TypeAlias = npt.NDArray[np.uint8]
 
 REPORTED_FAULTS = 10  # faulty rows that an error message quotes; all of them are in ``DataError.faults``
 
@@ -30,7 +33,10 @@ class DataFault(NamedTuple):
 
 
 class DataError(ValueError):
-    """Input that cannot be used. The message says what was found and what was expected; ``faults`` holds every faulty row."""
+    """Input that cannot be used.
+
+    The message says what was found and what was expected, and quotes the first faulty rows; ``faults`` holds them all.
+    """
 
     def __init__(self, summary: str, faults: AbstractSequence[DataFault] = ()) -> None:
         self.faults = tuple(faults)
@@ -65,7 +71,8 @@ class Annotation:
 class Frame:
     """One picture of a sequence; ``load()`` decodes it as uint8 [H, W, 3] BGR and raises ``DataError`` when that fails.
 
-    ``width`` and ``height`` are None where they are not known without decoding, ``timestamp_ns`` where the source has no clock.
+    ``width`` and ``height`` are None where they are not known without decoding, ``timestamp_ns`` where the source has
+    no clock.
     """
 
     index: int
@@ -73,7 +80,7 @@ class Frame:
     width: int | None
     height: int | None
     annotations: tuple[Annotation, ...]
-    load: Callable[[], np.ndarray]
+    load: Callable[[], Image]
 
 
 @dataclass(frozen=True)
