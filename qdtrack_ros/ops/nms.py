@@ -1,0 +1,83 @@
+"""Non-maximum suppression by group (level or class) with the semantics of mmcv 1.x ``batched_nms``."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torchvision.ops import nms
+
+# From here on groups are suppressed one after the other: time and device memory of one pass grow with N^2.
+_SPLIT_THRESHOLD = 10_000
+
+
+class NMSResult(NamedTuple):
+    """Kept detections by falling score.
+
+    Attributes:
+        boxes: [K, 4].
+        scores: [K].
+        labels: int64 [K], class indices.
+        indices: int64 [K], row * C + class of the candidate in the input; ``indices // C`` is the input row.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    indices: Tensor
+
+
+def per_level_nms(boxes: Tensor, scores: Tensor, group_ids: Tensor, iou_threshold: float) -> Tensor:
+    """Greedy NMS in which only boxes of the same group suppress each other (an IoU above the threshold, strictly).
+
+    Every group is shifted by a multiple of the largest coordinate, so that one pass serves all. As in the reference
+    this costs a little precision, and boxes with negative coordinates may reach into the group before theirs.
+
+    Args:
+        boxes: [N, 4].
+        scores: [N].
+        group_ids: int64 [N], level or class.
+        iou_threshold: in [0, 1].
+
+    Returns:
+        int64 [K], kept rows by falling score; equal scores keep their order.
+    """
+    if len(boxes) == 0:
+        return group_ids.new_zeros(0)
+    shifted = boxes + (group_ids.to(boxes) * (boxes.max() + 1))[:, None]
+    if len(boxes) < _SPLIT_THRESHOLD:
+        return nms(shifted, scores, iou_threshold)
+    kept = []
+    for group in group_ids.unique():
+        rows = (group_ids == group).nonzero().squeeze(1)
+        kept.append(rows[nms(shifted[rows], scores[rows], iou_threshold)])
+    keep = torch.cat(kept).sort().values
+    return keep[scores[keep].sort(descending=True, stable=True).indices]
+
+
+def multiclass_nms(
+    boxes: Tensor, scores: Tensor, score_threshold: float, iou_threshold: float, max_detections: int
+) -> NMSResult:
+    """Final detections of one image: every (row, class) above the threshold is a candidate, then NMS class by class.
+
+    Args:
+        boxes: [N, 4], shared by the classes, or [N, 4C], one per class.
+        scores: [N, C + 1] probabilities, background last.
+        score_threshold: candidates must score more than this.
+        iou_threshold: a candidate that overlaps a better one of its class by more than this is dropped.
+        max_detections: how many are kept at most, over all classes; a negative number keeps all.
+
+    Returns:
+        Detections by falling score.
+    """
+    num_classes = scores.shape[1] - 1
+    class_scores = scores[:, :-1].flatten()
+    indices = (class_scores > score_threshold).nonzero().squeeze(1)
+    labels = indices % num_classes
+    # A row of 4C coordinates is C boxes; a row of 4 serves every class.
+    candidates = boxes.reshape(-1, 4)[indices] if boxes.shape[1] > 4 else boxes[indices // num_classes]
+    keep = per_level_nms(candidates, class_scores[indices], labels, iou_threshold)
+    if max_detections >= 0:
+        keep = keep[:max_detections]
+    return NMSResult(candidates[keep], class_scores[indices[keep]], labels[keep], indices[keep])

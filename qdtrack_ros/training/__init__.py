@@ -1,0 +1,1 @@
+"""Training: assigners, samplers, targets, the pair losses and the loop around them."""
