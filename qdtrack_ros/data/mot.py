@@ -23,7 +23,7 @@ MOT_CLASSES = {
     7: "static_person",
     8: "distractor",
     9: "occluder",
-    10: "occluder_on_grnd",
+    10: "occluder_on_ground",
     11: "occluder_full",
     12: "reflection",
     13: "crowd",

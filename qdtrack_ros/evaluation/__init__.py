@@ -1,0 +1,1 @@
+"""Metrics of tracking and of detection, and writers of result files."""

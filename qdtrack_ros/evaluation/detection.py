@@ -1,0 +1,106 @@
+"""Average precision of detections: what checkpoints are chosen by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from qdtrack_ros.data.types import Annotation, DataError
+from qdtrack_ros.evaluation.rules import MOT_RULES, Boxes, FrameTruth, TruthRules, covered, ious
+
+RECALL_POINTS = np.linspace(0.0, 1.0, 101)
+
+
+class ImageDetections(Protocol):
+    """Detections of one image: ``boxes`` [N, 4] xyxy in source pixels and ``scores`` [N]."""
+
+    @property
+    def boxes(self) -> npt.NDArray[np.float32]:
+        """Boxes."""
+
+    @property
+    def scores(self) -> npt.NDArray[np.float32]:
+        """Scores in [0, 1]."""
+
+
+class _Matches(NamedTuple):
+    scores: npt.NDArray[np.float64]
+    correct: npt.NDArray[np.bool_]
+
+
+def average_precision(
+    truth: Sequence[Sequence[Annotation]],
+    detections: Sequence[ImageDetections],
+    iou: float = 0.5,
+    rules: TruthRules = MOT_RULES,
+) -> float:
+    """Average precision at one IoU threshold, as COCO defines it (101 recall points, matching by falling score).
+
+    Boxes that ``rules`` calls distractors, and those flagged ``ignore`` or ``crowd`` whether the rules forgive them or
+    not, are neutral: a detection on one counts neither as right nor as wrong.
+
+    Args:
+        truth: annotations of every image.
+        detections: one entry an image, all of the evaluated classes, in any order.
+        iou: a detection is right when it overlaps a free box by at least this much.
+        rules: the evaluated classes and their distractors.
+
+    Returns:
+        A fraction in [0, 1]; NaN when there is no box to find.
+
+    Raises:
+        DataError: different numbers of images.
+    """
+    if len(truth) != len(detections):
+        raise DataError(f"ground truth of {len(truth)} images but detections of {len(detections)}; expected as many")
+    lenient = TruthRules(rules.labels, rules.distractors, forgive_ignored=True)
+    frames = [FrameTruth(annotations, lenient) for annotations in truth]
+    total = sum(int(frame.counted.sum()) for frame in frames)
+    if total == 0:
+        return float("nan")
+    matches = [_match(frame, found, iou) for frame, found in zip(frames, detections, strict=True)]
+    scores = np.concatenate([match.scores for match in matches])
+    correct = np.concatenate([match.correct for match in matches])[np.argsort(-scores, kind="stable")]
+    hits = np.cumsum(correct)
+    recall = hits / total
+    precision = hits / np.arange(1, len(hits) + 1)
+    best_from_here = np.maximum.accumulate(precision[::-1])[::-1]
+    places = np.searchsorted(recall, RECALL_POINTS, side="left")
+    reached = places < len(recall)
+    return float(best_from_here[places[reached]].sum() / len(RECALL_POINTS))
+
+
+def _match(truth: FrameTruth, found: ImageDetections, threshold: float) -> _Matches:
+    """Greedy matching in one image; detections on neutral boxes and in crowd regions are left out of the result."""
+    scores = np.asarray(found.scores, np.float64)
+    order = np.argsort(-scores, kind="stable")
+    boxes: Boxes = np.asarray(found.boxes, np.float64).reshape(-1, 4)[order]
+    overlaps = ious(boxes, truth.boxes)
+    free = truth.counted.copy()
+    neutral = truth.neutral.copy()
+    in_crowd = covered(boxes, truth.regions) >= threshold
+    correct = np.zeros(len(boxes), np.bool_)
+    kept = np.ones(len(boxes), np.bool_)
+    for row, overlap in enumerate(overlaps):
+        best = _best(overlap, free, threshold)
+        if best is not None:
+            free[best] = False
+            correct[row] = True
+            continue
+        beside = _best(overlap, neutral, threshold)
+        if beside is not None:
+            neutral[beside] = False
+        kept[row] = beside is None and not in_crowd[row]
+    return _Matches(scores[order][kept], correct[kept])
+
+
+def _best(overlap: Boxes, among: npt.NDArray[np.bool_], threshold: float) -> int | None:
+    """Index of the largest overlap among the allowed boxes, if it reaches the threshold."""
+    candidates = np.where(among, overlap, -1.0)
+    if len(candidates) == 0:
+        return None
+    best = int(candidates.argmax())
+    return best if candidates[best] >= min(threshold, 1 - 1e-10) else None
