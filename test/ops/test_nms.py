@@ -1,0 +1,92 @@
+"""Suppression against the reference's choices and against a plain greedy loop."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from qdtrack_ros.ops import nms as nms_module
+from qdtrack_ros.ops.boxes import pairwise_iou
+from qdtrack_ros.ops.nms import multiclass_nms, per_level_nms
+
+
+def greedy(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> list[int]:
+    overlaps, kept = pairwise_iou(boxes, boxes), []
+    for i in scores.sort(descending=True, stable=True).indices.tolist():
+        if all(groups[i] != groups[j] or overlaps[i, j] <= threshold for j in kept):
+            kept.append(i)
+    return kept
+
+
+def random_boxes(seed: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    corners = torch.rand(count, 2, generator=generator) * 60
+    sizes = torch.rand(count, 2, generator=generator) * 40 + 1
+    scores = torch.rand(count, generator=generator)
+    return torch.cat([corners, corners + sizes], dim=1), scores, torch.randint(0, 4, (count,), generator=generator)
+
+
+@pytest.mark.parametrize("case", range(8))
+def test_multiclass_matches_reference(golden, case):
+    arrays = golden("ops/nms")
+    boxes, scores = (torch.from_numpy(arrays[f"c{case}_{k}"]) for k in ("boxes", "scores"))
+    score_threshold, iou_threshold, maximum = (arrays[f"c{case}_{k}"].item() for k in ("score_thr", "iou_thr", "max"))
+    result = multiclass_nms(boxes, scores, score_threshold, iou_threshold, maximum)
+    np.testing.assert_array_equal(result.indices.numpy(), arrays[f"c{case}_inds"])
+    np.testing.assert_array_equal(result.labels.numpy(), arrays[f"c{case}_labels"])
+    np.testing.assert_allclose(result.boxes.numpy(), arrays[f"c{case}_dets"][:, :4], atol=5e-4)
+    np.testing.assert_allclose(result.scores.numpy(), arrays[f"c{case}_dets"][:, 4], atol=1e-6)
+
+
+def test_duplicates_match_reference(golden):
+    arrays = {k: torch.from_numpy(v) for k, v in golden("ops/nms").items() if k.startswith("dup")}
+    keep = per_level_nms(arrays["dup_boxes"], arrays["dup_scores"], arrays["dup_idxs"], 0.5)
+    assert keep.tolist() == arrays["dup_keep"].tolist()
+
+
+def test_an_overlap_of_exactly_the_threshold_is_kept(golden):
+    arrays = golden("ops/nms")
+    boxes = torch.from_numpy(arrays["thr_boxes"])
+    scores = torch.linspace(0.9, 0.7, len(boxes))
+    keep = per_level_nms(boxes, scores, torch.zeros(len(boxes), dtype=torch.int64), 0.5)
+    assert sorted(keep.tolist()) == arrays["thr_keep"].tolist()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.integers(0, 40), st.sampled_from([0.3, 0.5, 0.7]))
+def test_matches_greedy_loop(seed, count, threshold):
+    boxes, scores, groups = random_boxes(seed, count)
+    assert per_level_nms(boxes, scores, groups, threshold).tolist() == greedy(boxes, scores, groups, threshold)
+
+
+def test_many_boxes_go_group_by_group_with_the_same_result(monkeypatch):
+    boxes, scores, groups = random_boxes(3, 200)
+    scores = (scores * 20).round() / 20  # ties
+    at_once = per_level_nms(boxes, scores, groups, 0.5)
+    monkeypatch.setattr(nms_module, "_SPLIT_THRESHOLD", 100)
+    assert per_level_nms(boxes, scores, groups, 0.5).tolist() == at_once.tolist()
+
+
+def test_background_never_becomes_a_detection_and_shared_boxes_serve_all_classes():
+    boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [50.0, 50.0, 60.0, 60.0]])
+    scores = torch.tensor([[0.3, 0.4, 0.3], [0.01, 0.02, 0.97]])
+    result = multiclass_nms(boxes, scores, 0.05, 0.5, 100)
+    assert result.labels.tolist() == [1, 0]
+    assert result.indices.tolist() == [1, 0]
+    assert torch.equal(result.boxes, boxes[[0, 0]])
+
+
+def test_limit_keeps_the_best():
+    boxes, scores, _ = random_boxes(5, 30)
+    table = torch.stack([scores, 1 - scores], dim=1)
+    everything = multiclass_nms(boxes, table, 0.0, 0.9, -1)
+    assert len(everything.scores) > 3
+    assert multiclass_nms(boxes, table, 0.0, 0.9, 3).scores.tolist() == everything.scores[:3].tolist()
+    assert len(multiclass_nms(boxes, table, 0.0, 0.9, 0).scores) == 0
+
+
+def test_no_input_gives_no_output():
+    result = multiclass_nms(torch.zeros(0, 8), torch.zeros(0, 3), 0.05, 0.5, 100)
+    assert result.boxes.shape == (0, 4) and result.labels.dtype == torch.int64

@@ -1,0 +1,57 @@
+"""Pooling from a pyramid against the reference's outputs and gradients."""
+
+import numpy as np
+import pytest
+import torch
+
+from qdtrack_ros.ops.roi import assign_levels, multilevel_roi_align
+
+STRIDES = (4, 8, 16, 32)
+
+
+def test_levels_match_reference(golden):
+    arrays = golden("ops/roi")
+    for rois, levels in (("map_rois", "map_levels"), ("rois", "levels")):
+        result = assign_levels(torch.from_numpy(arrays[rois])[:, 1:], 4)
+        np.testing.assert_array_equal(result.numpy(), arrays[levels])
+
+
+def test_level_boundaries_and_finest_size():
+    side = torch.tensor([0.0, 1.0, 111.9, 112.0, 223.9, 224.0, 448.0, 5000.0])
+    boxes = torch.stack([side * 0, side * 0, side, side], dim=1)
+    assert assign_levels(boxes, 4).tolist() == [0, 0, 0, 1, 1, 2, 3, 3]
+    assert assign_levels(boxes, 4, finest_size=28.0).tolist() == [0, 0, 1, 2, 2, 3, 3, 3]
+    assert assign_levels(boxes, 2).tolist() == [0, 0, 0, 1, 1, 1, 1, 1]
+
+
+def test_output_and_gradients_match_reference(golden):
+    arrays = golden("ops/roi")
+    features = [torch.from_numpy(arrays[f"feat{i}"]).requires_grad_() for i in range(4)]
+    pooled = multilevel_roi_align(features, torch.from_numpy(arrays["rois"]), STRIDES)
+    np.testing.assert_allclose(pooled.detach().numpy(), arrays["out"], atol=1e-5)
+    pooled.backward(torch.from_numpy(arrays["upstream"]))
+    for i, feature in enumerate(features):
+        assert feature.grad is not None
+        np.testing.assert_allclose(feature.grad.numpy(), arrays[f"grad{i}"], atol=1e-4)
+
+
+def test_no_regions_keep_the_graph():
+    features = [torch.rand(1, 3, 32 // s, 32 // s, requires_grad=True) for s in (1, 2)]
+    pooled = multilevel_roi_align(features, torch.zeros(0, 5), (4, 8), output_size=5)
+    assert pooled.shape == (0, 3, 5, 5)
+    pooled.sum().backward()
+    assert all(f.grad is not None and not f.grad.any() for f in features)
+
+
+def test_regions_keep_their_order_across_levels_and_images():
+    features = [torch.full((2, 1, 64 >> i, 64 >> i), float(i)) for i in range(3)]
+    for feature in features:
+        feature[1] += 10
+    rois = torch.tensor([[1.0, 0, 0, 200, 200], [0.0, 0, 0, 20, 20], [0.0, 0, 0, 130, 130], [1.0, 0, 0, 20, 20]])
+    pooled = multilevel_roi_align(features, rois, (4, 8, 16), output_size=1)
+    assert pooled.flatten().tolist() == [11.0, 0.0, 1.0, 10.0]
+
+
+def test_maps_without_strides_are_refused():
+    with pytest.raises(ValueError, match="1 feature maps and 2 strides"):
+        multilevel_roi_align([torch.zeros(1, 1, 4, 4)], torch.zeros(1, 5), (4, 8))
