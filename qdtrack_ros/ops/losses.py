@@ -25,7 +25,8 @@ def multi_positive_terms(pred: Tensor, label: Tensor) -> Tensor:
         return pred.sum(dim=1)
     positive, negative = label == 1, label == 0
     pred = pred.masked_fill(~(positive | negative), 0.0)
-    # A finite floor instead of -inf: rows that lack one side then have zero gradients, not NaN.
+    # A finite floor instead of -inf: for rows that lack one side, logsumexp would meet NaN on the way back, which is
+    # masked in the end but stops autograd's anomaly mode.
     floor = torch.finfo(pred.dtype).min / 4
     negatives = pred.masked_fill(positive, floor).logsumexp(dim=1)
     positives = (-pred).masked_fill(negative, floor).logsumexp(dim=1)

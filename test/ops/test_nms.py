@@ -65,7 +65,7 @@ def test_many_boxes_go_group_by_group_with_the_same_result(monkeypatch):
     boxes, scores, groups = random_boxes(3, 200)
     scores = (scores * 20).round() / 20  # ties
     at_once = per_level_nms(boxes, scores, groups, 0.5)
-    monkeypatch.setattr(nms_module, "_SPLIT_THRESHOLD", 100)
+    monkeypatch.setattr(nms_module, "_SPLIT_FROM_CPU", 100)
     assert per_level_nms(boxes, scores, groups, 0.5).tolist() == at_once.tolist()
 
 

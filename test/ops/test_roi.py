@@ -24,6 +24,11 @@ def test_level_boundaries_and_finest_size():
     assert assign_levels(boxes, 2).tolist() == [0, 0, 0, 1, 1, 1, 1, 1]
 
 
+def test_a_side_a_hair_below_a_boundary_counts_as_on_it():
+    side = torch.tensor([111.9999, 111.99999])
+    assert assign_levels(torch.stack([side * 0, side * 0, side, side], dim=1), 4).tolist() == [0, 1]
+
+
 def test_output_and_gradients_match_reference(golden):
     arrays = golden("ops/roi")
     features = [torch.from_numpy(arrays[f"feat{i}"]).requires_grad_() for i in range(4)]
