@@ -43,6 +43,11 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
+def is_stream(address: str) -> bool:
+    """Whether this is the address of a network stream or a camera device, and no file."""
+    return "://" in address or address.startswith("/dev/")
+
+
 def load_image(path: Path) -> Image:
     """Decode a picture file as uint8 [H, W, 3] BGR; ``DataError`` when it is missing or damaged."""
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
@@ -312,14 +317,14 @@ def read_folder(folder: str | os.PathLike[str], frame_rate: float | None = None,
 
 
 def read_video(source: str | int | os.PathLike[str]) -> Sequence:
-    """A video file, a camera (integer index) or a network stream (an address with ``://``), without annotations.
+    """A video file, a camera (index or ``/dev/video0``) or a network stream (address with ``://``), no annotations.
 
     Raises:
         DataError: the source cannot be opened.
     """
     if isinstance(source, int):
         return Sequence(f"camera{source}", LiveFrames(source), None, True)
-    if "://" in str(source):
+    if is_stream(str(source)):
         return Sequence(str(source), LiveFrames(str(source)), None, True)
     video = VideoSource(source)
     return Sequence(video.path.stem, VideoFrames(video), video.frame_rate, True)
