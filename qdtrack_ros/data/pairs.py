@@ -116,9 +116,7 @@ class PairSampler:
             mosaic([reference for _, reference in views], split, size, self._config.augmentation),
         )
 
-    def _draw_views(
-        self, size: tuple[int, int], rng: np.random.Generator
-    ) -> tuple[LabelledPicture, LabelledPicture]:
+    def _draw_views(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[LabelledPicture, LabelledPicture]:
         config = self._config.augmentation
         key, reference = self._draw_frames(rng)
         view, instance = random_view(key, size, config, rng)
@@ -135,9 +133,7 @@ class PairSampler:
             if rng.random() < config.degrade:
                 image = degrade(image, rng)
             views.append(
-                LabelledPicture(
-                    image, rendered.boxes, rendered.labels, rendered.instance_ids, rendered.ignore_boxes
-                )
+                LabelledPicture(image, rendered.boxes, rendered.labels, rendered.instance_ids, rendered.ignore_boxes)
             )
         return views[0], views[1]
 

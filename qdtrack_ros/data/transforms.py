@@ -96,7 +96,7 @@ def random_view(
     box = picture.boxes[index]
     low, high = np.log(config.object_height)
     scale = float(np.exp(rng.uniform(low, high)) / max(box[3] - box[1], 1.0))
-    scale = float(np.clip(scale, 0.5 * fit, max(config.max_magnification, fit)))
+    scale = float(np.clip(scale, 0.75 * fit, max(config.max_magnification, fit)))
     instance = int(picture.instance_ids[index])
     view = _place(scale, (box[:2] + box[2:]) / 2, (height, width), size, flip, rng)
     return view, instance if instance >= 0 else None
@@ -157,7 +157,9 @@ def _inside(
     return result[0], result[1]
 
 
-def apply_view(picture: LabelledPicture, view: View, size: tuple[int, int], config: AugmentationConfig) -> LabelledPicture:
+def apply_view(
+    picture: LabelledPicture, view: View, size: tuple[int, int], config: AugmentationConfig
+) -> LabelledPicture:
     """Render a view: warped image, boxes clipped to it, objects hardly visible turned into ignore regions."""
     out_h, out_w = size
     matrix = np.array([[view.scale, 0, view.offset[0]], [0, view.scale, view.offset[1]]], np.float64)

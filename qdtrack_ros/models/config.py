@@ -1,0 +1,69 @@
+"""The shape of the network, as one frozen value that presets fill in and checkpoints are checked against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class ProposalConfig:
+    """How region proposals are picked from the anchors (Faster R-CNN, section 3.1; mmdet 2.x ``RPNHead``).
+
+    Args:
+        per_level: anchors kept per pyramid level before NMS, by objectness. Raising it costs time and helps crowds of tiny objects.
+        nms_iou: NMS threshold within a level.
+        total: proposals kept in all, by objectness. The box head's cost is proportional to it.
+        min_size: proposals whose width or height is not above this (pixels) are dropped.
+    """
+
+    per_level: int = 1000
+    nms_iou: float = 0.7
+    total: int = 1000
+    min_size: float = 0.0
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Architecture of one QDTrack network.
+
+    The defaults are the R50-FPN of the paper's BDD100K configuration (section 4.2 and the official ``faster_rcnn_r50_fpn``).
+
+    Args:
+        num_classes: foreground classes; background is the last column of the classifier.
+        backbone: ``resnet50``, ``resnet101`` or ``efficientnet_lite0``.
+        fpn_channels: channels of every pyramid level and of the RPN's hidden convolution.
+        fpn_levels: pyramid levels; those beyond the backbone's are made by stride-2 max-pooling.
+        anchor_scales: anchor side at aspect ratio 1, in units of the level's stride.
+        anchor_ratios: height / width of the anchors.
+        proposals: proposal selection at test time.
+        roi_finest_size: boxes with sqrt(area) below twice this many pixels are pooled from the finest level (FPN, equation 1).
+        box_fc_channels: width of the box head's two fully connected layers.
+        class_agnostic_boxes: one set of box deltas for all classes.
+        score_threshold: detections below it are dropped. Raising it loses faint objects and saves time.
+        nms_iou: per-class NMS threshold of the final boxes.
+        max_detections: detections kept per image.
+        clip_boxes: clip boxes to the image (the MOT17 configuration does not).
+        embedding_convs: 3x3 convolutions of the embedding head, each followed by GroupNorm and ReLU.
+        embedding_conv_channels: their channels.
+        embedding_fc_channels: width of the fully connected layer before the embedding; 0 leaves it out.
+        embedding_dim: D, length of the embedding.
+    """
+
+    num_classes: int = 8
+    backbone: str = "resnet50"
+    fpn_channels: int = 256
+    fpn_levels: int = 5
+    anchor_scales: tuple[float, ...] = (8.0,)
+    anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    proposals: ProposalConfig = field(default_factory=ProposalConfig)
+    roi_finest_size: float = 56.0
+    box_fc_channels: int = 1024
+    class_agnostic_boxes: bool = False
+    score_threshold: float = 0.05
+    nms_iou: float = 0.5
+    max_detections: int = 100
+    clip_boxes: bool = True
+    embedding_convs: int = 4
+    embedding_conv_channels: int = 256
+    embedding_fc_channels: int = 1024
+    embedding_dim: int = 256

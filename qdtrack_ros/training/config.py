@@ -1,0 +1,165 @@
+"""What a training is made of, read from one YAML file (``config/training``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from qdtrack_ros.configuration import build, load_yaml, merge
+from qdtrack_ros.data.pairs import PairConfig
+
+FORMATS = ("mot", "kitti", "coco")
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """One sequence to learn from or to validate on; paths are relative to the data folder.
+
+    Attributes:
+        format: ``mot``, ``kitti`` or ``coco``.
+        path: MOT folder; KITTI pictures or video; COCO picture folder.
+        annotations: KITTI label file or COCO JSON; MOT folders have their own.
+        weight: how often it is drawn, relative to the others.
+        scope: largest distance in frames between key and reference (paper: 3 on BDD100K, 10 on MOT17); 0 makes pairs of one picture.
+        min_aspect: objects whose height / width is below this become ignore regions; 0 takes all. Stills are full of close-ups and
+            people sitting, whom a small model for the street need not learn.
+        labels: label of the source -> label of the preset, or ``ignore`` for objects that are neither taught nor punished.
+    """
+
+    format: str
+    path: str
+    annotations: str = ""
+    weight: float = 1.0
+    scope: int = 3
+    min_aspect: float = 0.0
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.format not in FORMATS:
+            raise ValueError(f"format is {self.format!r}; expected one of {', '.join(FORMATS)}")
+        if self.weight <= 0 or self.scope < 0:
+            raise ValueError(f"weight {self.weight} must be positive and scope {self.scope} not negative")
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Assignment, sampling and weights of the losses; the defaults are the paper's BDD100K recipe (section 4.2, mmdet 2.x).
+
+    Attributes:
+        rpn_positive_iou, rpn_negative_iou: an anchor above the first is an object, below the second background.
+        rpn_samples: anchors per picture in the RPN's loss, at most half of them positive.
+        rpn_beta: where the RPN's smooth L1 turns linear.
+        train_proposals_per_level, train_proposals: proposals per picture that the heads are trained on.
+        box_iou: a proposal above it is an object.
+        box_samples, box_positive_fraction: proposals per picture in the box head's loss.
+        track_positive_iou, track_negative_iou: the same for the embedding's regions.
+        key_positives: regions of the key picture, spread evenly over its objects.
+        reference_samples: regions of the reference picture.
+        reference_negative_ratio: negatives per positive at most.
+        iou_balanced_negatives: draw reference negatives evenly over overlap (BDD100K), else at random.
+        track_weight, auxiliary_weight: weights of the multi-positive cross entropy and of the auxiliary loss.
+        detect_on_reference: train the detector on reference pictures too (beyond the paper: twice the pictures for the price of one backbone pass).
+    """
+
+    rpn_positive_iou: float = 0.7
+    rpn_negative_iou: float = 0.3
+    rpn_samples: int = 256
+    rpn_beta: float = 1.0 / 9.0
+    train_proposals_per_level: int = 2000
+    train_proposals: int = 1000
+    box_iou: float = 0.5
+    box_samples: int = 512
+    box_positive_fraction: float = 0.25
+    track_positive_iou: float = 0.7
+    track_negative_iou: float = 0.3
+    key_positives: int = 128
+    reference_samples: int = 256
+    reference_negative_ratio: float = 3.0
+    iou_balanced_negatives: bool = True
+    track_weight: float = 0.25
+    auxiliary_weight: float = 1.0
+    detect_on_reference: bool = False
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Optimizer and schedule.
+
+    Attributes:
+        kind: ``sgd`` (the paper) or ``adamw``.
+        learning_rate: for ``reference_batch`` pictures; scaled in proportion to the batch.
+        reference_batch: see above; 0 takes the learning rate as it is.
+        backbone_factor: learning rate of the backbone, relative.
+        weight_decay: for weights; biases and norms have none.
+        momentum: for SGD.
+        warmup_steps: linear from a thousandth.
+        milestones: steps at which the learning rate falls to a tenth; empty: cosine to zero at the end.
+        clip_norm: gradients are scaled down to this norm.
+        ema_decay: decay of the averaged weights that are validated and shipped; 0 does without.
+    """
+
+    kind: str = "sgd"
+    learning_rate: float = 0.02
+    reference_batch: int = 16
+    backbone_factor: float = 1.0
+    weight_decay: float = 1e-4
+    momentum: float = 0.9
+    warmup_steps: int = 1000
+    milestones: tuple[int, ...] = ()
+    clip_norm: float = 35.0
+    ema_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("sgd", "adamw"):
+            raise ValueError(f"kind is {self.kind!r}; expected sgd or adamw")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """A training.
+
+    Attributes:
+        preset: network, labels and input: name or path.
+        sources: what to learn from.
+        validation: what to choose checkpoints on; None trains without.
+        validation_stride: every how many-th frame is validated.
+        backbone_weights: ImageNet file to start from: a path, or ``package:file`` inside an installed Python package.
+        initial_weights: weights of the whole network to start from instead (fine-tuning).
+        pairs, loss, optimizer: see there.
+        batch_size: pairs per step and process.
+        steps: optimizer steps.
+        validate_every: steps between validations.
+        precision: Lightning's name: ``32-true``, ``bf16-mixed``, ``16-mixed``.
+        workers: processes that prepare pairs.
+        cache_frames: keep decoded frames of videos in memory as JPEG, so that seeking costs nothing.
+        max_steps_without_positives: stop with an error after so many steps without a pair of the same object.
+        seed: seed of everything random.
+    """
+
+    preset: str
+    sources: tuple[SourceConfig, ...]
+    validation: SourceConfig | None = None
+    validation_stride: int = 25
+    backbone_weights: str = ""
+    initial_weights: str = ""
+    pairs: PairConfig = field(default_factory=PairConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    batch_size: int = 2
+    steps: int = 10000
+    validate_every: int = 500
+    precision: str = "32-true"
+    workers: int = 2
+    cache_frames: bool = True
+    max_steps_without_positives: int = 200
+    seed: int = 0
+
+
+def load_training_config(path: Path, overrides: Mapping[str, object] | None = None) -> TrainingConfig:
+    """Read a training's YAML file.
+
+    Raises:
+        ConfigurationError: it cannot be read, or a value in it is wrong.
+    """
+    return build(TrainingConfig, merge(load_yaml(path), overrides or {}), path.name)

@@ -1,0 +1,215 @@
+"""The training step: detector and embedding, jointly, on pairs of frames. Lightning is the loop around it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+try:
+    import lightning as L
+except ImportError as error:
+    raise ImportError("training needs Lightning; pip install 'qdtrack_ros[train]' (or: pip install lightning)") from error
+
+from qdtrack_ros.evaluation.detection import average_precision
+from qdtrack_ros.inference.preprocess import preprocess
+from qdtrack_ros.inference.presets import Preset
+from qdtrack_ros.models.config import ProposalConfig
+from qdtrack_ros.models.qdtrack import QDTrack
+from qdtrack_ros.training.config import OptimizerConfig, TrainingConfig
+from qdtrack_ros.training.detector_loss import DetectorLoss
+from qdtrack_ros.training.embedding_loss import EmbeddingLoss
+from qdtrack_ros.training.stream import PairBatch
+
+
+class TrainingError(RuntimeError):
+    """A training that cannot go on; the message says why and what to look at."""
+
+
+class ValidationPicture(NamedTuple):
+    """A picture (uint8 BGR) with boxes [N, 4] to be found and boxes [M, 4] that do not count."""
+
+    image: np.ndarray
+    boxes: np.ndarray
+    ignore_boxes: np.ndarray
+
+
+class QDTrackModule(L.LightningModule):
+    """Joint training of detector and embedding (paper, section 3.3).
+
+    Args:
+        config: the training.
+        preset: network and input.
+        model: the network, with the weights to start from.
+    """
+
+    def __init__(self, config: TrainingConfig, preset: Preset, model: QDTrack) -> None:
+        super().__init__()
+        self.model = model
+        self._config = config
+        self._preset = preset
+        self._detector_loss = DetectorLoss(config.loss)
+        self._embedding_loss = EmbeddingLoss(config.loss)
+        self._train_proposals = ProposalConfig(
+            config.loss.train_proposals_per_level, preset.model.proposals.nms_iou, config.loss.train_proposals
+        )
+        self._steps_without_positives = 0
+        self._found: list[tuple[np.ndarray, np.ndarray]] = []
+        self._wanted: list[tuple[np.ndarray, np.ndarray]] = []
+        mean, std = preset.preprocess.mean, preset.preprocess.std
+        self.register_buffer("_mean", torch.tensor(mean).reshape(1, 3, 1, 1), persistent=False)
+        self.register_buffer("_std", torch.tensor(std).reshape(1, 3, 1, 1), persistent=False)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """uint8 BGR [B, H, W, 3] to the network's input [B, 3, H, W]."""
+        if self._preset.preprocess.channel_order == "rgb":
+            images = images.flip(-1)
+        return (images.permute(0, 3, 1, 2).float() - self._mean) / self._std
+
+    def losses(self, batch: PairBatch) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """All loss terms of a batch, and figures to watch.
+
+        Args:
+            batch: B pairs.
+
+        Returns:
+            Terms whose sum is minimised, and ``positives`` (pairs of regions of one object), ``box_accuracy``.
+        """
+        model, config = self.model, self._config.loss
+        pairs = len(batch.matches)
+        features = model.extract_features(self.normalise(batch.images))
+        height, width = batch.images.shape[1:3]
+        sizes = [(int(height), int(width))] * (2 * pairs)
+        output = model.rpn(features)
+        anchors = model.rpn.anchors(features)
+        clip = model.config.clip_boxes
+        key = model.rpn.propose(_part(output, slice(0, pairs)), anchors, sizes[:pairs], self._train_proposals, clip)
+        reference = model.rpn.propose(
+            _part(output, slice(pairs, None)), anchors, sizes[pairs:], model.config.proposals, clip
+        )
+        proposals = [p.boxes for p in (*key, *reference)]
+        taught = 2 * pairs if config.detect_on_reference else pairs
+        rpn = self._detector_loss.rpn(_part(output, slice(0, taught)), anchors, batch.objects[:taught])
+        box = self._detector_loss.boxes(
+            model, [f[:taught] for f in features], proposals[:taught], batch.objects[:taught]
+        )
+        track = self._embedding_loss(model, features, proposals, batch)
+        terms = {
+            "rpn_objectness": rpn.classification,
+            "rpn_boxes": rpn.boxes,
+            "box_classification": box.classification,
+            "box_regression": box.boxes,
+            "track": track.contrastive,
+            "track_auxiliary": track.auxiliary,
+        }
+        return terms, {"positives": float(track.positives), "box_accuracy": float(box.accuracy)}
+
+    def training_step(self, batch: PairBatch, batch_index: int) -> Tensor:
+        """Loss of one batch, logged by term."""
+        terms, figures = self.losses(batch)
+        total = torch.stack(list(terms.values())).sum()
+        if not torch.isfinite(total):
+            values = ", ".join(f"{name} {float(value):g}" for name, value in terms.items())
+            raise TrainingError(f"the loss is not finite at step {self.global_step} ({values}); lower the learning rate")
+        self._watch_positives(figures["positives"])
+        size = len(batch.matches)
+        self.log_dict({f"loss/{name}": value.detach() for name, value in terms.items()}, batch_size=size)
+        self.log("loss", total.detach(), prog_bar=True, batch_size=size)
+        self.log_dict({f"train/{name}": value for name, value in figures.items()}, batch_size=size)
+        return total
+
+    def _watch_positives(self, positives: float) -> None:
+        self._steps_without_positives = 0 if positives else self._steps_without_positives + 1
+        if self._steps_without_positives >= self._config.max_steps_without_positives:
+            raise TrainingError(
+                f"{self._steps_without_positives} steps without two regions of one object: the embedding learns nothing. "
+                "Check that instance ids go on from frame to frame, and `scope`"
+            )
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Move a pair batch; validation pictures stay on the host."""
+        return batch.to(device) if isinstance(batch, PairBatch) else batch
+
+    @torch.no_grad()
+    def validation_step(self, batch: ValidationPicture, batch_index: int) -> None:
+        """Detect in one picture."""
+        prepared = preprocess([batch.image], self._preset.preprocess)
+        images = torch.from_numpy(prepared.images).to(self.device)
+        (found,) = self.model(images, prepared.image_sizes, prepared.scale_factors)
+        self._found.append((found.boxes.cpu().numpy(), found.scores.cpu().numpy()))
+        self._wanted.append((batch.boxes, batch.ignore_boxes))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log AP at IoU 0.5, by which the best checkpoint is chosen."""
+        precision = average_precision(self._wanted, self._found)
+        self.log("validation/ap50", precision, prog_bar=True, batch_size=1)
+        self._found.clear()
+        self._wanted.clear()
+
+    def configure_optimizers(self) -> Any:
+        """Optimizer and per-step schedule."""
+        config = self._config.optimizer
+        optimizer = _optimizer(self.model, config, self._config.batch_size * max(self.trainer.world_size, 1))
+        total = self._config.steps
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, total, config))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _part(output: Any, rows: slice) -> Any:
+    return type(output)([m[rows] for m in output.logits], [m[rows] for m in output.deltas])
+
+
+def learning_rate_factor(step: int, total: int, config: OptimizerConfig) -> float:
+    """Learning rate at a step, relative to its peak: linear warm-up, then milestones or a cosine to zero."""
+    warm = min(1.0, 0.001 + 0.999 * step / config.warmup_steps) if config.warmup_steps else 1.0
+    if config.milestones:
+        return warm * 0.1 ** sum(step >= milestone for milestone in config.milestones)
+    return warm * 0.5 * (1 + math.cos(math.pi * min(step / total, 1.0)))
+
+
+def _optimizer(model: nn.Module, config: OptimizerConfig, pairs: int) -> torch.optim.Optimizer:
+    rate = config.learning_rate
+    if config.reference_batch:
+        rate *= pairs / config.reference_batch
+    groups = []
+    for backbone in (True, False):
+        for decay in (True, False):
+            parameters = [
+                p
+                for name, p in model.named_parameters()
+                if p.requires_grad and name.startswith("backbone.") == backbone and (p.dim() > 1) == decay
+            ]
+            groups.append(
+                {
+                    "params": parameters,
+                    "lr": rate * (config.backbone_factor if backbone else 1.0),
+                    "weight_decay": config.weight_decay if decay else 0.0,
+                }
+            )
+    groups = [group for group in groups if group["params"]]
+    if config.kind == "adamw":
+        return torch.optim.AdamW(groups, lr=rate)
+    return torch.optim.SGD(groups, lr=rate, momentum=config.momentum)
+
+
+def checkpoint_model(path: Path, model: QDTrack, averaged: bool) -> None:
+    """Load the network of a training checkpoint: its averaged weights where it has them and ``averaged`` is set.
+
+    Raises:
+        TrainingError: the file is no checkpoint of this network.
+    """
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    state = content.get("state_dict") if isinstance(content, dict) else None
+    if not isinstance(state, dict):
+        raise TrainingError(f"{path} is no training checkpoint; expected one that `qdtrack train` wrote")
+    if not averaged and isinstance(content.get("current_model_state"), dict):
+        state = content["current_model_state"]
+    own = {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}
+    try:
+        model.load_state_dict(own)
+    except RuntimeError as error:
+        raise TrainingError(f"{path} is of another network than the preset's: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,156 @@
+"""Run a training: from a configuration to checkpoints and the weights that ship."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from qdtrack_ros.data.pairs import PairSampler
+from qdtrack_ros.data.types import Sequence
+from qdtrack_ros.inference.presets import Preset, load_preset
+from qdtrack_ros.models.backbones import EfficientNetLite0
+from qdtrack_ros.models.checkpoint import (
+    load_efficientnet_lite0,
+    load_torchvision_resnet,
+    load_weights,
+    save_weights,
+)
+from qdtrack_ros.models.qdtrack import QDTrack
+from qdtrack_ros.training.config import TrainingConfig
+from qdtrack_ros.training.module import L, QDTrackModule, TrainingError, ValidationPicture, checkpoint_model
+from qdtrack_ros.training.sources import (
+    annotated_boxes,
+    every,
+    label_indices,
+    open_pair_source,
+    open_sequence,
+    weights_file,
+)
+from qdtrack_ros.training.stream import PairStream, loader
+
+log = logging.getLogger(__name__)
+
+
+class PairDataModule(L.LightningDataModule):
+    """The pairs to learn from, and the pictures to choose checkpoints on.
+
+    Args:
+        config: the training.
+        preset: its labels.
+        root: folder that the sources' paths start from.
+    """
+
+    def __init__(self, config: TrainingConfig, preset: Preset, root: Path) -> None:
+        super().__init__()
+        self._config = config
+        sources = [open_pair_source(s, root, preset.labels, config.cache_frames) for s in config.sources]
+        self._sampler = PairSampler(sources, config.pairs)
+        self._validation = validation_pictures(config, preset, root)
+
+    def train_dataloader(self) -> Any:
+        """Pairs from the first that this training has not seen."""
+        assert self.trainer is not None
+        stream = PairStream(
+            self._sampler,
+            self._config.batch_size,
+            self.trainer.global_step,
+            self.trainer.global_rank,
+            self.trainer.world_size,
+        )
+        return loader(stream, self._config.workers, pin=torch.cuda.is_available())
+
+    def val_dataloader(self) -> Any:
+        """Validation pictures, one at a time."""
+        return DataLoader(self._validation, batch_size=None)  # type: ignore[arg-type]
+
+
+def validation_pictures(config: TrainingConfig, preset: Preset, root: Path) -> list[ValidationPicture]:
+    """Pictures and boxes of the validation sequence, thinned out; empty without one."""
+    if config.validation is None:
+        return []
+    labels = label_indices(config.validation, preset.labels)
+    sequence: Sequence = every(open_sequence(config.validation, root), config.validation_stride)
+    return [ValidationPicture(frame.load(), *annotated_boxes(frame, labels)) for frame in sequence.frames]
+
+
+def build_model(config: TrainingConfig, preset: Preset, root: Path) -> QDTrack:
+    """The network with the weights to start from.
+
+    Raises:
+        TrainingError: no weights are named. A training never starts from random weights unasked.
+        CheckpointError: they cannot be used.
+    """
+    model = QDTrack(preset.model)
+    if config.initial_weights:
+        load_weights(model, weights_file(config.initial_weights, root))
+    elif config.backbone_weights == "random":
+        log.warning("the backbone starts from random weights, as the configuration asks")
+    elif not config.backbone_weights:
+        raise TrainingError("name backbone_weights or initial_weights (or backbone_weights: random)")
+    elif isinstance(model.backbone, EfficientNetLite0):
+        load_efficientnet_lite0(model.backbone, weights_file(config.backbone_weights, root))
+    else:
+        load_torchvision_resnet(model.backbone, weights_file(config.backbone_weights, root))
+    return model
+
+
+def train(config: TrainingConfig, root: Path, output: Path, resume: Path | None = None) -> Path:
+    """Train, and write the result as safetensors.
+
+    Args:
+        config: the training.
+        root: folder that the sources' paths start from.
+        output: folder for checkpoints (``last.ckpt``, ``best-*.ckpt``), TensorBoard events and ``model.safetensors``.
+        resume: checkpoint to go on from: weights, optimizer, averaged weights, step and stream of pairs.
+
+    Returns:
+        Path of the weights: of the best checkpoint by validation, of the last one without a validation.
+    """
+    L.seed_everything(config.seed, verbose=False)
+    preset = load_preset(config.preset)
+    data = PairDataModule(config, preset, root)
+    model = build_model(config, preset, root)
+    module = QDTrackModule(config, preset, model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    validated = config.validation is not None
+    best = L.pytorch.callbacks.ModelCheckpoint(
+        dirpath=output,
+        filename="best-{step}",
+        monitor="validation/ap50" if validated else None,
+        mode="max",
+        save_last=True,
+        save_top_k=3 if validated else 1,
+        every_n_train_steps=None if validated else config.validate_every,
+    )
+    callbacks: list[Any] = [best, L.pytorch.callbacks.LearningRateMonitor("step")]
+    if config.optimizer.ema_decay:
+        callbacks.append(L.pytorch.callbacks.EMAWeightAveraging(decay=config.optimizer.ema_decay, use_buffers=True))
+    trainer = L.Trainer(
+        max_steps=config.steps,
+        max_epochs=-1,
+        precision=config.precision,  # type: ignore[arg-type]
+        gradient_clip_val=config.optimizer.clip_norm or None,
+        callbacks=callbacks,
+        logger=L.pytorch.loggers.TensorBoardLogger(str(output), name="", version="events"),
+        val_check_interval=config.validate_every if validated else None,
+        check_val_every_n_epoch=None,
+        limit_val_batches=None if validated else 0,
+        num_sanity_val_steps=0,
+        log_every_n_steps=10,
+        use_distributed_sampler=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, datamodule=data, ckpt_path=str(resume) if resume else None)
+    chosen = Path(best.best_model_path or best.last_model_path)
+    return export_weights(chosen, model, output / "model.safetensors", bool(config.optimizer.ema_decay))
+
+
+def export_weights(checkpoint: Path, model: QDTrack, target: Path, averaged: bool) -> Path:
+    """Write the network of a training checkpoint as float16 safetensors."""
+    checkpoint_model(checkpoint, model, averaged)
+    save_weights(model, target)
+    log.info("weights of %s written to %s", checkpoint.name, target)
+    return target
