@@ -54,6 +54,12 @@ def test_neutral_boxes_are_neither_found_nor_missed(neutral):
     assert average_precision([[person(BOX), neutral]], [found((0.8, BOX))]) == pytest.approx(1.0)
 
 
+def test_an_ignored_box_excuses_one_detection_and_a_crowd_any_number():
+    two = found((0.95, OTHER), (0.9, OTHER), (0.8, BOX))
+    assert average_precision([[person(BOX), person(OTHER, ignore=True)]], [two]) == pytest.approx(0.5)
+    assert average_precision([[person(BOX), person(OTHER, crowd=True)]], [two]) == pytest.approx(1.0)
+
+
 def test_other_classes_do_not_excuse():
     car = Annotation(OTHER, "car", 3, ignore=True)
     assert average_precision([[person(BOX), car]], [found((0.9, OTHER), (0.8, BOX))]) == pytest.approx(0.5)

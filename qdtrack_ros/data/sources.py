@@ -1,0 +1,65 @@
+"""One door to everything that gives frames."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+
+from qdtrack_ros.data.media import LazyFrames, is_image, is_stream, load_image, read_folder, read_video
+from qdtrack_ros.data.mot import read_mot_sequence
+from qdtrack_ros.data.types import DataError, Frame, Sequence
+
+BAG_SUFFIXES = frozenset({".mcap", ".db3"})
+
+
+def open_source(source: str | int | os.PathLike[str], topic: str | None = None) -> Sequence:
+    """Open whatever gives frames, recognised by what it is.
+
+    - a MOTChallenge folder (``seqinfo.ini``), with its annotations if there are any;
+    - a rosbag2 folder (``metadata.yaml``, or ``.mcap`` or ``.db3`` files in it), or such a file;
+    - a folder of pictures; a single picture;
+    - a video file;
+    - a camera: an index such as ``0``, or ``/dev/video0``;
+    - a network stream: an address with ``://``, e.g. RTSP.
+
+    Args:
+        source: one of these.
+        topic: which images of a bag; None takes its only image topic.
+
+    Raises:
+        DataError: it is none of these, or cannot be opened.
+        ImportError: it is a bag, and rosbags is not installed.
+    """
+    text, path = str(source), Path(str(source))
+    if isinstance(source, int) or (text.isdecimal() and not path.exists()):
+        return read_video(int(text))
+    if is_stream(text):
+        return read_video(text)
+    if path.is_dir():
+        return _open_folder(path, topic)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file or folder, and no camera index or address of a stream")
+    if path.suffix in BAG_SUFFIXES:
+        return _open_bag(path, topic)
+    if is_image(path):
+        return Sequence(path.stem, LazyFrames(1, partial(_only_frame, path)), None, False)
+    return read_video(path)
+
+
+def _open_folder(path: Path, topic: str | None) -> Sequence:
+    if (path / "seqinfo.ini").is_file():
+        return read_mot_sequence(path)
+    if (path / "metadata.yaml").is_file() or any(item.suffix in BAG_SUFFIXES for item in path.iterdir()):
+        return _open_bag(path, topic)
+    return read_folder(path)
+
+
+def _open_bag(path: Path, topic: str | None) -> Sequence:
+    from qdtrack_ros.data.bag_images import read_bag  # needs rosbags, which other sources do without
+
+    return read_bag(path, topic)
+
+
+def _only_frame(path: Path, index: int) -> Frame:
+    return Frame(index, None, None, None, (), partial(load_image, path))
