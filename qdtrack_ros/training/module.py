@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +16,7 @@ try:
 except ImportError as error:
     raise ImportError("training needs Lightning; pip install 'qdtrack_ros[train]' (or: pip install lightning)") from error
 
+from qdtrack_ros.data.types import Annotation
 from qdtrack_ros.evaluation.detection import average_precision
 from qdtrack_ros.inference.preprocess import preprocess
 from qdtrack_ros.inference.presets import Preset
@@ -23,6 +25,7 @@ from qdtrack_ros.models.qdtrack import QDTrack
 from qdtrack_ros.training.config import OptimizerConfig, TrainingConfig
 from qdtrack_ros.training.detector_loss import DetectorLoss
 from qdtrack_ros.training.embedding_loss import EmbeddingLoss
+from qdtrack_ros.training.sources import truth_rules
 from qdtrack_ros.training.stream import PairBatch
 
 
@@ -31,11 +34,17 @@ class TrainingError(RuntimeError):
 
 
 class ValidationPicture(NamedTuple):
-    """A picture (uint8 BGR) with boxes [N, 4] to be found and boxes [M, 4] that do not count."""
+    """A picture (uint8 BGR) with its annotations."""
 
-    image: np.ndarray
-    boxes: np.ndarray
-    ignore_boxes: np.ndarray
+    image: npt.NDArray[np.uint8]
+    annotations: tuple[Annotation, ...]
+
+
+class Found(NamedTuple):
+    """Boxes [N, 4] and scores [N] found in a validation picture."""
+
+    boxes: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
 
 
 class QDTrackModule(L.LightningModule):
@@ -58,8 +67,8 @@ class QDTrackModule(L.LightningModule):
             config.loss.train_proposals_per_level, preset.model.proposals.nms_iou, config.loss.train_proposals
         )
         self._steps_without_positives = 0
-        self._found: list[tuple[np.ndarray, np.ndarray]] = []
-        self._wanted: list[tuple[np.ndarray, np.ndarray]] = []
+        self._found: list[Found] = []
+        self._wanted: list[tuple[Annotation, ...]] = []
         mean, std = preset.preprocess.mean, preset.preprocess.std
         self.register_buffer("_mean", torch.tensor(mean).reshape(1, 3, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(std).reshape(1, 3, 1, 1), persistent=False)
@@ -140,12 +149,14 @@ class QDTrackModule(L.LightningModule):
         prepared = preprocess([batch.image], self._preset.preprocess)
         images = torch.from_numpy(prepared.images).to(self.device)
         (found,) = self.model(images, prepared.image_sizes, prepared.scale_factors)
-        self._found.append((found.boxes.cpu().numpy(), found.scores.cpu().numpy()))
-        self._wanted.append((batch.boxes, batch.ignore_boxes))
+        self._found.append(Found(found.boxes.cpu().numpy(), found.scores.cpu().numpy()))
+        self._wanted.append(batch.annotations)
 
     def on_validation_epoch_end(self) -> None:
         """Log AP at IoU 0.5, by which the best checkpoint is chosen."""
-        precision = average_precision(self._wanted, self._found)
+        assert self._config.validation is not None
+        rules = truth_rules(self._config.validation)
+        precision = average_precision(self._wanted, self._found, rules=rules)
         self.log("validation/ap50", precision, prog_bar=True, batch_size=1)
         self._found.clear()
         self._wanted.clear()

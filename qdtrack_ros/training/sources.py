@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import replace
 from functools import partial
@@ -20,6 +19,7 @@ from qdtrack_ros.data.media import is_video
 from qdtrack_ros.data.mot import read_mot_sequence
 from qdtrack_ros.data.pairs import PairSource
 from qdtrack_ros.data.types import Frame, Sequence
+from qdtrack_ros.evaluation.rules import TruthRules
 from qdtrack_ros.training.config import SourceConfig
 
 IGNORE = "ignore"
@@ -116,12 +116,7 @@ def weights_file(spec: str, root: Path) -> Path:
     return package_file(spec) if ":" in spec else root / Path(spec).expanduser()
 
 
-def annotated_boxes(frame: Frame, labels: Mapping[str, int | None]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Boxes [N, 4] to be found in a frame, and boxes [M, 4] that count neither as found nor as missed."""
-    wanted, ignored = [], []
-    for annotation in frame.annotations:
-        if annotation.label not in labels:
-            continue
-        passive = annotation.ignore or annotation.crowd or labels[annotation.label] is None
-        (ignored if passive else wanted).append(annotation.box)
-    return np.array(wanted, np.float32).reshape(-1, 4), np.array(ignored, np.float32).reshape(-1, 4)
+def truth_rules(config: SourceConfig) -> TruthRules:
+    """Which annotations of a source count in its evaluation, whatever the class; those to ignore are forgiven."""
+    wanted = frozenset(source for source, target in config.labels.items() if target != IGNORE)
+    return TruthRules(wanted, frozenset(config.labels) - wanted, forgive_ignored=True)

@@ -23,7 +23,6 @@ from qdtrack_ros.models.qdtrack import QDTrack
 from qdtrack_ros.training.config import TrainingConfig
 from qdtrack_ros.training.module import L, QDTrackModule, TrainingError, ValidationPicture, checkpoint_model
 from qdtrack_ros.training.sources import (
-    annotated_boxes,
     every,
     label_indices,
     open_pair_source,
@@ -65,16 +64,21 @@ class PairDataModule(L.LightningDataModule):
 
     def val_dataloader(self) -> Any:
         """Validation pictures, one at a time."""
-        return DataLoader(self._validation, batch_size=None)  # type: ignore[arg-type]
+        return DataLoader(self._validation, batch_size=None, collate_fn=_as_is)  # type: ignore[arg-type]
+
+
+def _as_is(picture: ValidationPicture) -> ValidationPicture:
+    """Keep numpy: the default would make tensors of the picture."""
+    return picture
 
 
 def validation_pictures(config: TrainingConfig, preset: Preset, root: Path) -> list[ValidationPicture]:
     """Pictures and boxes of the validation sequence, thinned out; empty without one."""
     if config.validation is None:
         return []
-    labels = label_indices(config.validation, preset.labels)
+    label_indices(config.validation, preset.labels)  # refuses a label that the preset has not
     sequence: Sequence = every(open_sequence(config.validation, root), config.validation_stride)
-    return [ValidationPicture(frame.load(), *annotated_boxes(frame, labels)) for frame in sequence.frames]
+    return [ValidationPicture(frame.load(), frame.annotations) for frame in sequence.frames]
 
 
 def build_model(config: TrainingConfig, preset: Preset, root: Path) -> QDTrack:
