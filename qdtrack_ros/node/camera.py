@@ -1,0 +1,177 @@
+"""One camera: its mailbox, clock, tracker and figures. Nothing here knows rclpy."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from qdtrack_ros.node.clock_guard import ClockGuard
+from qdtrack_ros.node.frame_timing import FrameTimes, LatencyWindow
+from qdtrack_ros.node.mailbox import Mailbox, MailboxCounts
+from qdtrack_ros.node.session import TrackedFrame, TrackerConfig, TrackingSession
+
+BgrImage = npt.NDArray[np.uint8]
+
+
+class ReceivedFrame(NamedTuple):
+    """An image message as the subscription stored it.
+
+    Attributes:
+        payload: the serialized message.
+        arrived_s: monotonic time of its arrival (`time.perf_counter`).
+        arrived_ns: ROS time of its arrival, nanoseconds.
+    """
+
+    payload: bytes
+    arrived_s: float
+    arrived_ns: int
+
+
+class DecodedImage(NamedTuple):
+    """A picture with the header of its message.
+
+    Attributes:
+        header: std_msgs/Header, passed on verbatim.
+        stamp_ns: its stamp, integer nanoseconds.
+        pixels: uint8 [H, W, 3] BGR.
+    """
+
+    header: Any
+    stamp_ns: int
+    pixels: BgrImage
+
+
+Decoder = Callable[[bytes, int], DecodedImage]
+"""Turns a serialized message into a picture, given the most pixels allowed; raises ImageError."""
+
+
+class FrameResult(NamedTuple):
+    """All that is published about one processed frame.
+
+    Attributes:
+        image: the picture and its header.
+        tracked: tracks, session and trails.
+        skipped: frames of this camera dropped since the one processed before.
+    """
+
+    image: DecodedImage
+    tracked: TrackedFrame
+    skipped: int
+
+
+class CameraFigures(NamedTuple):
+    """A camera's state for diagnostics.
+
+    Attributes:
+        counts: frames whose fate is decided.
+        faults: what went wrong since configure, by kind.
+        silent_s: seconds since the last frame arrived, or since the camera was started.
+        last_error: the newest fault in words, empty when there was none.
+        tracks: live tracks.
+    """
+
+    counts: MailboxCounts
+    faults: Mapping[str, int]
+    silent_s: float
+    last_error: str
+    tracks: int
+
+
+class Camera:
+    """Everything that belongs to one camera.
+
+    Args:
+        name: prefix of its topics.
+        decode: turns its messages into pictures.
+        session: its tracker.
+        guard: judges its stamps.
+        condition: of the worker that serves it.
+    """
+
+    def __init__(
+        self, name: str, decode: Decoder, session: TrackingSession, guard: ClockGuard, condition: threading.Condition
+    ) -> None:
+        self.name = name
+        self.decode = decode
+        self.session = session
+        self.guard = guard
+        self.mailbox: Mailbox[ReceivedFrame] = Mailbox(condition)
+        self.latency = LatencyWindow()
+        self._faults: Counter[str] = Counter()
+        self._faults_lock = threading.Lock()
+        self._last_error = ""
+        self._size: tuple[int, int] | None = None
+        self._dropped_before = 0
+        self._last_arrival_s = time.monotonic()
+
+    def receive(self, frame: ReceivedFrame) -> None:
+        """Store the newest frame; all a subscription callback does."""
+        self._last_arrival_s = time.monotonic()
+        self.mailbox.put(frame)
+
+    def started(self) -> None:
+        """Begin to expect frames: silence counts from now."""
+        self._last_arrival_s = time.monotonic()
+
+    def note_fault(self, kind: str, text: str) -> None:
+        """Remember a fault for the diagnostics."""
+        with self._faults_lock:
+            self._faults[kind] += 1
+            self._last_error = text
+
+    def note_processed(self, counts: MailboxCounts) -> int:
+        """Frames dropped since the processed frame before this one."""
+        skipped = counts.dropped - self._dropped_before
+        self._dropped_before = counts.dropped
+        return skipped
+
+    def note_size(self, height: int, width: int) -> str:
+        """What to tell when the images begin, or change their size; empty while they stay as they are."""
+        before, self._size = self._size, (height, width)
+        if before is None:
+            return f"first image, {width} x {height}"
+        if before == self._size:
+            return ""
+        return f"the images changed from {before[1]} x {before[0]} to {width} x {height}"
+
+    def note_times(self, times: FrameTimes) -> None:
+        """Remember the latency of a published frame."""
+        self.latency.add(times.total)
+
+    def reset(self) -> None:
+        """Forget all tracks and stamps: a new session."""
+        self.session.reset()
+        self.guard.restart()
+
+    def follow_clock_back(self, now_ns: int, jump_ns: int) -> bool:
+        """Start a new session if a backward jump of /clock asks for it; True when it did."""
+        if not self.guard.follow_clock_back(now_ns, jump_ns):
+            return False
+        self.session.reset()
+        return True
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Take up a saved session.
+
+        Raises:
+            ValueError: it is damaged or does not fit; nothing has changed.
+        """
+        self.session.load_state_dict(state)
+        self.guard.restart(self.session.last_stamp_ns)
+
+    def reconfigure(self, config: TrackerConfig) -> None:
+        """Go on with other thresholds."""
+        self.session.reconfigure(config)
+
+    def figures(self) -> CameraFigures:
+        """For diagnostics; may be called from any thread."""
+        with self._faults_lock:
+            faults, last_error = dict(self._faults), self._last_error
+        silent_s = time.monotonic() - self._last_arrival_s
+        return CameraFigures(self.mailbox.counts(), faults, silent_s, last_error, self.session.track_count)

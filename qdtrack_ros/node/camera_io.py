@@ -1,0 +1,195 @@
+"""The topics of one camera: its publishers from configure on, its subscriptions while the node is active."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo, SubscriptionEventCallbacks
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import qos_policy_name_from_kind
+from rclpy.serialization import deserialize_message
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from vision_msgs.msg import Detection2DArray
+from visualization_msgs.msg import MarkerArray
+
+from qdtrack_ros.inference.drawing import draw_tracks
+from qdtrack_ros.msg import EmbeddingArray, FrameTiming, TrackArray
+from qdtrack_ros.node import messages, qos
+from qdtrack_ros.node.camera import Camera, DecodedImage, FrameResult, ReceivedFrame
+from qdtrack_ros.node.compressed_codec import decode_compressed
+from qdtrack_ros.node.frame_timing import FrameTimes
+from qdtrack_ros.node.image_codec import BgrImage, decode_image
+from qdtrack_ros.node.mailbox import MailboxCounts
+from qdtrack_ros.node.visualization import PinholeModel, marker_message
+
+
+class CameraOptions(NamedTuple):
+    """How a camera is connected.
+
+    Attributes:
+        transport: raw or compressed.
+        reliability: best_effort or reliable.
+        depth: of the image subscription's queue.
+        publish_embeddings: whether NAME/embeddings exists.
+    """
+
+    transport: str
+    reliability: str
+    depth: int
+    publish_embeddings: bool
+
+
+class ModelFacts(NamedTuple):
+    """What the messages say about the network: class names, and whose embeddings they are."""
+
+    labels: tuple[str, ...]
+    model_id: str
+    embedding_dim: int
+
+
+def decoder(transport: str) -> Callable[[bytes, int], DecodedImage]:
+    """Turns the serialized messages of a transport into pictures."""
+
+    def decode_raw(payload: bytes, max_pixels: int) -> DecodedImage:
+        message = deserialize_message(payload, Image)
+        pixels = decode_image(message, max_pixels)
+        return DecodedImage(message.header, messages.stamp_nanoseconds(message.header), pixels)
+
+    def decode_packed(payload: bytes, max_pixels: int) -> DecodedImage:
+        message = deserialize_message(payload, CompressedImage)
+        pixels = decode_compressed(message, max_pixels)
+        return DecodedImage(message.header, messages.stamp_nanoseconds(message.header), pixels)
+
+    return decode_packed if transport == "compressed" else decode_raw
+
+
+class CameraIo:
+    """Publishers and subscriptions of one camera.
+
+    Args:
+        node: they belong to.
+        camera: gets the frames.
+        options: how it is connected.
+        facts: about the network.
+        on_incompatible: told in words when a publisher's QoS does not fit.
+    """
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        camera: Camera,
+        options: CameraOptions,
+        facts: ModelFacts,
+        on_incompatible: Callable[[str], None],
+    ) -> None:
+        self._node = node
+        self._camera = camera
+        self._options = options
+        self._facts = facts
+        self._on_incompatible = on_incompatible
+        self._subscriptions: list[Subscription] = []
+        self._pinhole: PinholeModel | None = None
+        name = camera.name
+        create = node.create_lifecycle_publisher
+        self._detections = create(Detection2DArray, f"{name}/detections", qos.results())
+        self._tracks = create(TrackArray, f"{name}/tracks", qos.results())
+        self._timing = create(FrameTiming, f"{name}/timing", qos.results())
+        self._annotated = create(Image, f"{name}/image_annotated", qos.pictures())
+        self._markers = create(MarkerArray, f"{name}/markers", qos.pictures())
+        self._embeddings = None
+        if options.publish_embeddings:
+            self._embeddings = create(EmbeddingArray, f"{name}/embeddings", qos.results())
+        suffix = "image_raw/compressed" if options.transport == "compressed" else "image_raw"
+        self.topic: str = node.resolve_topic_name(f"{name}/{suffix}")
+
+    def subscribe(self) -> None:
+        """Begin to take images."""
+        clock = self._node.get_clock()
+
+        def store(payload: bytes) -> None:
+            self._camera.receive(ReceivedFrame(payload, time.perf_counter(), clock.now().nanoseconds))
+
+        kind: Any = CompressedImage if self._options.transport == "compressed" else Image
+        # Raw: the worker unpacks only the frames it processes, and this callback costs next to nothing.
+        images = self._node.create_subscription(
+            kind,
+            self.topic,
+            store,
+            qos.image_input(self._options.reliability, self._options.depth),
+            raw=True,
+            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._incompatible),
+        )
+        info_topic = f"{self._camera.name}/camera_info"
+        infos = self._node.create_subscription(CameraInfo, info_topic, self._take_camera_info, qos.image_input())
+        self._subscriptions = [images, infos]
+        self._camera.started()
+
+    def unsubscribe(self) -> None:
+        """Take no more images."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions = []
+
+    def destroy(self) -> None:
+        """Remove everything from the graph."""
+        self.unsubscribe()
+        outputs = (self._detections, self._tracks, self._timing, self._annotated, self._markers, self._embeddings)
+        for publisher in outputs:
+            if publisher is not None:
+                self._node.destroy_lifecycle_publisher(publisher)
+
+    def publish(self, result: FrameResult, marker_depth_m: float) -> None:
+        """Publish one processed frame; pictures and markers only while somebody looks."""
+        detections, tracks = messages.frame_messages(result, self._facts.labels)
+        self._detections.publish(detections)
+        self._tracks.publish(tracks)
+        if self._embeddings is not None:
+            facts = self._facts
+            self._embeddings.publish(messages.embeddings_message(result, facts.model_id, facts.embedding_dim))
+        if self._markers.get_subscription_count():
+            self._markers.publish(marker_message(result, self._facts.labels, self._pinhole, marker_depth_m))
+        if self._annotated.get_subscription_count():
+            self._annotated.publish(messages.image_message(result.image.header, draw_frame(result, self._facts.labels)))
+
+    def publish_times(self, result: FrameResult, times: FrameTimes, counts: MailboxCounts) -> None:
+        """Publish where the frame's time went."""
+        self._timing.publish(messages.timing_message(result.image.header, times, counts))
+
+    def publishers_found(self) -> str:
+        """Who publishes the images, and with which QoS, for people."""
+        found = self._node.get_publishers_info_by_topic(self.topic)
+        if not found:
+            return "no publisher found"
+        names = (
+            f"{info.node_namespace.rstrip('/')}/{info.node_name} ({info.qos_profile.reliability.name.lower()})"
+            for info in found
+        )
+        return f"publishers found: {', '.join(names)}"
+
+    def _take_camera_info(self, message: CameraInfo) -> None:
+        self._pinhole = PinholeModel.of_camera_matrix(message.k)
+
+    def _incompatible(self, event: QoSRequestedIncompatibleQoSInfo) -> None:
+        policy = qos_policy_name_from_kind(event.last_policy_kind)
+        name = self._camera.name
+        self._on_incompatible(
+            f"camera {name}: a publisher on {self.topic} does not offer the {policy} that is asked for "
+            f"({name}.qos.reliability is {self._options.reliability}); {self.publishers_found()}"
+        )
+
+
+def draw_frame(result: FrameResult, labels: tuple[str, ...]) -> BgrImage:
+    """The picture with the tracks of this frame drawn into it."""
+    visible = [view.track for view in result.tracked.visible]
+    return draw_tracks(
+        result.image.pixels,
+        np.array([track.id for track in visible], np.int64),
+        np.array([track.box for track in visible], np.float32).reshape(-1, 4),
+        [labels[track.label] for track in visible],
+        np.array([track.score for track in visible], np.float32),
+        result.tracked.trails,
+    )

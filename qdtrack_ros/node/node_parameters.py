@@ -1,0 +1,152 @@
+"""Declares the specified parameters on a node, keeps them valid, and reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from qdtrack_ros.node.parameters import STARTUP, ParameterSpec, ParameterSpecs, refuse_change
+
+_ROS_TYPES: Mapping[str, Parameter.Type] = {
+    "bool": Parameter.Type.BOOL,
+    "int": Parameter.Type.INTEGER,
+    "double": Parameter.Type.DOUBLE,
+    "string": Parameter.Type.STRING,
+    "string_array": Parameter.Type.STRING_ARRAY,
+}
+
+Values = Mapping[str, Any]
+
+
+class NodeParameters:
+    """The parameters of a node, declared from their specification.
+
+    Args:
+        node: to declare them on.
+        specs: what to declare.
+        is_unconfigured: whether parameters of the kind `unconfigured` may change now.
+        refuse: further checks on the values as they would become; returns a reason, or None.
+        apply: called after a change with the values as they are now.
+
+    Raises:
+        ValueError: a value given at the start is not allowed; names the parameter, the value and what is allowed.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        specs: ParameterSpecs,
+        is_unconfigured: Callable[[], bool],
+        refuse: Callable[[Values], str | None],
+        apply: Callable[[Values], None],
+    ) -> None:
+        self._node = node
+        self._specs = specs
+        self._is_unconfigured = is_unconfigured
+        self._refuse = refuse
+        self._apply = apply
+        self._names: list[str] = []
+        self._from_preset: dict[str, Any] = {}
+        self._filling = False
+        for spec in specs.node.values():
+            self._declare(spec.name, spec)
+        for camera in self["cameras"]:
+            self.declare_camera(camera)
+        node.add_on_set_parameters_callback(self._on_set)
+        node.add_post_set_parameters_callback(self._on_changed)
+
+    def __getitem__(self, name: str) -> Any:
+        """The value of a parameter; None for one that waits for the preset."""
+        return _plain(self._node.get_parameter_or(name, Parameter(name)).value)
+
+    def values(self) -> dict[str, Any]:
+        """All values by name."""
+        return {name: self[name] for name in self._names}
+
+    def declare_camera(self, camera: str) -> None:
+        """Declare the parameters of a camera, if that was not done before."""
+        for spec in self._specs.camera.values():
+            name = f"{camera}.{spec.name}"
+            if name not in self._names:
+                self._declare(name, spec)
+
+    def fill_from_preset(self, values: Values) -> None:
+        """Give the parameters that the user left unset, or that an earlier preset filled, the values of this preset.
+
+        They become visible to `ros2 param get`, and a later preset may replace them, unless the user set them since.
+        """
+        filled: list[Parameter] = []
+        for name, value in values.items():
+            if name in self._names and (self[name] is None or self._from_preset.get(name) == self[name]):
+                spec = self._specs.node[name]
+                self._from_preset[name] = value
+                filled.append(Parameter(name, _ROS_TYPES[spec.type], value))
+        self._filling = True
+        try:
+            if filled:
+                self._node.set_parameters_atomically(filled)
+        finally:
+            self._filling = False
+
+    def _declare(self, name: str, spec: ParameterSpec) -> None:
+        default = _ROS_TYPES[spec.type] if spec.default is None else spec.default
+        try:
+            self._node.declare_parameter(name, default, _descriptor(name, spec))
+        except Exception as error:  # rclpy has a class of its own for each kind of wrong value
+            raise ValueError(f"parameter {name} cannot be used: {error}; expected {_expected(spec)}") from error
+        value = self[name]
+        reason = spec.refuse(value) if value is not None else None
+        if reason:
+            raise ValueError(f"parameter {reason}")
+        self._names.append(name)
+
+    def _on_set(self, parameters: Sequence[Parameter]) -> SetParametersResult:
+        if self._filling:
+            return SetParametersResult(successful=True)
+        changed = {}
+        cameras = self["cameras"]
+        for parameter in parameters:
+            spec = self._specs.find(parameter.name, cameras)
+            if spec is None or parameter.name not in self._names:
+                continue
+            value = _plain(parameter.value)
+            reason = refuse_change(spec, value, self._is_unconfigured())
+            if reason:
+                return SetParametersResult(successful=False, reason=reason)
+            changed[parameter.name] = value
+        reason = self._refuse({**self.values(), **changed}) if changed else None
+        return SetParametersResult(successful=reason is None, reason=reason or "")
+
+    def _on_changed(self, parameters: Sequence[Parameter]) -> None:
+        if not self._filling and any(parameter.name in self._names for parameter in parameters):
+            self._apply(self.values())
+
+
+def _plain(value: Any) -> Any:
+    """Arrays of strings come as lists or tuples."""
+    return list(value) if isinstance(value, (list, tuple)) else value
+
+
+def _expected(spec: ParameterSpec) -> str:
+    if spec.range is not None:
+        return f"{spec.type} from {spec.range[0]:g} to {spec.range[1]:g}"
+    return f"one of {', '.join(spec.one_of)}" if spec.one_of else spec.type
+
+
+def _descriptor(name: str, spec: ParameterSpec) -> ParameterDescriptor:
+    descriptor = ParameterDescriptor(
+        name=name,
+        description=" ".join(spec.description.split()),
+        additional_constraints=f"One of {', '.join(spec.one_of)}." if spec.one_of else "",
+        read_only=spec.change == STARTUP,
+    )
+    if spec.range is not None and spec.type == "int":
+        descriptor.integer_range = [IntegerRange(from_value=int(spec.range[0]), to_value=int(spec.range[1]), step=0)]
+    elif spec.range is not None:
+        low, high = spec.range
+        descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high, step=0.0)]
+    return descriptor

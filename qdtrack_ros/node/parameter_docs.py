@@ -1,0 +1,101 @@
+"""Writes what is derived from the parameter specification: the default parameter file and the table for readers.
+
+Run ``python -m qdtrack_ros.node.parameter_docs`` in the source tree after each change of the specification.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import yaml
+
+from qdtrack_ros.node.parameters import RUNTIME, STARTUP, ParameterSpec, ParameterSpecs, Value, load_specs
+
+DEFAULTS_FILE = "config/tracker_node.yaml"
+TABLE_FILE = "docs/parameters.md"
+_CHANGE_TEXT = {STARTUP: "at start", RUNTIME: "any time"}
+
+
+def defaults_file(specs: ParameterSpecs) -> str:
+    """Text of a ROS 2 parameter file with every parameter at its default; those of the preset are commented out."""
+    tree: dict[str, list[ParameterSpec]] = {}
+    for spec in specs.node.values():
+        tree.setdefault(spec.name.rpartition(".")[0], []).append(spec)
+    lines = [
+        "# Parameters of tracker_node at their defaults. Made from tracker_node.parameters.yaml: change that instead.",
+        "# A copy of this file is the place to start from for your own robot:",
+        "#   ros2 run qdtrack_ros tracker_node --ros-args --params-file my_tracker.yaml",
+        "/**:",
+        "  ros__parameters:",
+    ]
+    for group, members in tree.items():
+        indent = "    "
+        if group:
+            mark = "" if any(member.default is not None for member in members) else "# "
+            lines += ["", f"{indent}{mark}{group}:"]
+            indent += "  "
+        for spec in members:
+            lines += _entry(spec, indent, spec.name.rpartition(".")[2], spec.name)
+    cameras = specs.node["cameras"].default
+    assert isinstance(cameras, list)
+    for camera in cameras:
+        lines += ["", f"    {camera}:"]
+        for spec in specs.camera.values():
+            lines += _entry(spec, "      ", spec.name, spec.name)
+    return "\n".join(lines) + "\n"
+
+
+def markdown_table(specs: ParameterSpecs) -> str:
+    """The parameters as a page in Markdown."""
+    lines = [
+        "# Parameters of tracker_node",
+        "",
+        "Made from `config/tracker_node.parameters.yaml`. *Changes*: when the parameter may change. A value that is",
+        "not allowed is refused with the reason. *preset*: taken from the preset when the node is configured.",
+        "",
+        "| parameter | type | default | allowed | changes | meaning |",
+        "|---|---|---|---|---|---|",
+        *(_row(spec, spec.name) for spec in specs.node.values()),
+        *(_row(spec, f"NAME.{spec.name}") for spec in specs.camera.values()),
+        "",
+        "`NAME` is the name of a camera from the parameter `cameras`.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    """Write the derived files into the source tree."""
+    root = Path(__file__).resolve().parents[2]
+    specs = load_specs()
+    for name, text in ((DEFAULTS_FILE, defaults_file(specs)), (TABLE_FILE, markdown_table(specs))):
+        (root / name).write_text(text, encoding="utf-8")
+        print(f"wrote {root / name}")
+    return 0
+
+
+def _entry(spec: ParameterSpec, indent: str, key: str, name: str) -> list[str]:
+    comment = f"{indent}# {' '.join(spec.description.split())}"
+    if spec.default is None:
+        return [comment, f"{indent}# {key}: (preset)"]
+    return [comment, f"{indent}{key}: {_literal(spec.default)}"]
+
+
+def _literal(value: Value) -> str:
+    return yaml.safe_dump(value, default_flow_style=True).strip().removesuffix("...").strip()
+
+
+def _row(spec: ParameterSpec, name: str) -> str:
+    default = "*preset*" if spec.default is None else f"`{_literal(spec.default)}`"
+    allowed = ""
+    if spec.range is not None:
+        allowed = f"{spec.range[0]:g} to {spec.range[1]:g}"
+    elif spec.one_of:
+        allowed = ", ".join(f"`{choice}`" for choice in spec.one_of)
+    changes = _CHANGE_TEXT.get(spec.change, "while unconfigured")
+    cells = (f"`{name}`", spec.type, default, allowed, changes, " ".join(spec.description.split()))
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

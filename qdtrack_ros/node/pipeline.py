@@ -1,0 +1,240 @@
+"""All that exists between configure and cleanup: engine, cameras, their topics, and the worker that serves them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from rclpy.lifecycle import LifecycleNode
+
+from qdtrack_ros.node.camera import Camera, CameraFigures, FrameResult
+from qdtrack_ros.node.camera_io import CameraIo, CameraOptions, ModelFacts, decoder
+from qdtrack_ros.node.clock_guard import ClockGuard
+from qdtrack_ros.node.diagnostics import CameraHealth
+from qdtrack_ros.node.frame_timing import FrameTimes
+from qdtrack_ros.node.mailbox import MailboxCounts
+from qdtrack_ros.node.model_loading import LoadedModel
+from qdtrack_ros.node.session import TrackerConfig, TrackingSession
+from qdtrack_ros.node.settings import DiagnosticLimits, RuntimeSettings, class_indices
+from qdtrack_ros.node.state_file import StateFileError, load_state, save_state
+from qdtrack_ros.node.worker import FrameWorker, Severity
+
+Report = Callable[[Severity, str, str], None]
+
+_TRACKER_PREFIX = "tracker."
+
+
+def tracker_config(preset: TrackerConfig, values: Mapping[str, Any]) -> TrackerConfig:
+    """The preset's thresholds with the parameters ``tracker.*`` laid over them.
+
+    Raises:
+        ValueError: a value is not allowed.
+    """
+    known = {field.name for field in fields(preset)}
+    given = {name.removeprefix(_TRACKER_PREFIX): v for name, v in values.items() if name.startswith(_TRACKER_PREFIX)}
+    return replace(preset, **{name: value for name, value in given.items() if name in known and value is not None})
+
+
+def preset_values(preset: TrackerConfig) -> dict[str, Any]:
+    """The preset's thresholds as parameters ``tracker.*``."""
+    return {f"{_TRACKER_PREFIX}{field.name}": getattr(preset, field.name) for field in fields(preset)}
+
+
+def runtime_settings(values: Mapping[str, Any], labels: tuple[str, ...]) -> RuntimeSettings:
+    """The settings that the parameters ask for.
+
+    Raises:
+        ValueError: a class name is not among `labels`.
+    """
+    return RuntimeSettings(
+        batch_wait_s=values["batch_wait_ms"] / 1e3,
+        stale_after_s=values["stale_after_s"],
+        max_image_pixels=values["max_image_pixels"],
+        confirm_hits=values["confirm_hits"],
+        marker_depth_m=values["markers.depth"],
+        state_max_age_s=values["state.max_age_s"],
+        class_indices=class_indices(values["classes"], labels),
+        limits=DiagnosticLimits(
+            values["diagnostics.min_rate_hz"],
+            values["diagnostics.max_drop_ratio"],
+            values["diagnostics.max_latency_ms"],
+        ),
+    )
+
+
+class TrackingPipeline:
+    """The configured node.
+
+    Args:
+        node: its topics belong to.
+        model: engine, labels and thresholds; closed with the pipeline.
+        values: all parameters.
+        report: tells the user.
+        failed: told once, from the worker's thread, when the engine failed for good.
+
+    Raises:
+        ValueError: the parameters do not fit the model.
+    """
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        model: LoadedModel,
+        values: Mapping[str, Any],
+        report: Report,
+        failed: Callable[[str], None],
+    ) -> None:
+        self.model = model
+        self.labels = model.preset.labels
+        self._report = report
+        self._failed = failed
+        self._state_lock = threading.Lock()
+        self._settings = runtime_settings(values, self.labels)
+        self._state_path = Path(values["state.path"]).expanduser() if values["state.path"] else None
+        self._worker: FrameWorker | None = None
+        self._before: dict[str, CameraFigures] = {}
+        config = tracker_config(model.preset.association, values)
+        facts = ModelFacts(self.labels, model.engine.model_id, model.engine.embedding_dim)
+        condition = threading.Condition()
+        self.cameras: dict[str, Camera] = {}
+        self._io: dict[str, CameraIo] = {}
+        for name in values["cameras"]:
+            options = CameraOptions(
+                values[f"{name}.transport"],
+                values[f"{name}.qos.reliability"],
+                values[f"{name}.qos.depth"],
+                values["publish_embeddings"],
+            )
+            session = TrackingSession(config, values["trail_length"])
+            guard = ClockGuard(values["reset_on_jump_s"])
+            self.cameras[name] = Camera(name, decoder(options.transport), session, guard, condition)
+            self._io[name] = CameraIo(node, self.cameras[name], options, facts, self._on_incompatible)
+
+    @property
+    def topics(self) -> list[str]:
+        """The image topics."""
+        return [io.topic for io in self._io.values()]
+
+    def start(self) -> None:
+        """Subscribe and serve."""
+        self._worker = FrameWorker(
+            list(self.cameras.values()), self.model.engine, self, lambda: self._settings, self._state_lock
+        )
+        self._worker.start()
+        for io in self._io.values():
+            io.subscribe()
+
+    def stop(self) -> None:
+        """Unsubscribe and finish the frame in work; tracks stay. Does nothing when stopped."""
+        for io in self._io.values():
+            io.unsubscribe()
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker = None
+
+    def close(self) -> None:
+        """Stop, leave the graph and free the engine's memory."""
+        self.stop()
+        for io in self._io.values():
+            io.destroy()
+        self.model.engine.close()
+
+    def reset(self) -> None:
+        """Forget all tracks of all cameras and begin new sessions."""
+        with self._state_lock:
+            for camera in self.cameras.values():
+                camera.reset()
+
+    def follow_clock_back(self, now_ns: int, jump_ns: int) -> list[str]:
+        """Start new sessions where a backward jump of /clock asks for it; names of those cameras."""
+        with self._state_lock:
+            return [name for name, camera in self.cameras.items() if camera.follow_clock_back(now_ns, jump_ns)]
+
+    def reconfigure(self, values: Mapping[str, Any]) -> None:
+        """Take up changed run-time parameters, all at once, between two frames."""
+        config = tracker_config(self.model.preset.association, values)
+        settings = runtime_settings(values, self.labels)
+        with self._state_lock:
+            self._settings = settings
+            for camera in self.cameras.values():
+                if camera.session.config != config:
+                    camera.reconfigure(config)
+
+    def save_state(self) -> str:
+        """Write the state file; says what was written, empty when no file is configured.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        if self._state_path is None:
+            return ""
+        with self._state_lock:
+            states = {name: camera.session.state_dict() for name, camera in self.cameras.items()}
+        save_state(self._state_path, self.model.engine.model_id, states)
+        return f"state of {len(states)} camera(s) written to {self._state_path}"
+
+    def load_state(self) -> str:
+        """Take up the state file; says what was taken up.
+
+        Raises:
+            StateFileError: there is no such file configured, or it is damaged, foreign or too old; nothing has changed.
+            FileNotFoundError: it does not exist.
+        """
+        if self._state_path is None:
+            raise StateFileError("the parameter state.path is empty: there is no state file to take up")
+        saved = load_state(self._state_path, self.model.engine.model_id, self._settings.state_max_age_s)
+        known = {name: state for name, state in saved.cameras.items() if name in self.cameras}
+        if not known:
+            raise StateFileError(f"{self._state_path} is of other cameras ({', '.join(saved.cameras) or 'none'})")
+        with self._state_lock:
+            before = {name: self.cameras[name].session.state_dict() for name in known}
+            try:
+                for name, state in known.items():
+                    self.cameras[name].load_state(state)
+            except ValueError as error:
+                for name, state in before.items():
+                    self.cameras[name].load_state(state)
+                raise StateFileError(f"{self._state_path} cannot be taken up: {error}") from error
+        tracks = sum(self.cameras[name].session.track_count for name in known)
+        return f"{tracks} track(s) of {', '.join(known)} taken up from {self._state_path}, {saved.age_s:.1f} s old"
+
+    def health(self, active: bool) -> list[CameraHealth]:
+        """What the diagnostics need to know about each camera; frames since the last call are compared."""
+        result = []
+        for name, camera in self.cameras.items():
+            figures = camera.figures()
+            stale = ""
+            if active and figures.silent_s > self._settings.stale_after_s:
+                io = self._io[name]
+                stale = f"no frame on {io.topic} for {figures.silent_s:.1f} s; {io.publishers_found()}"
+            before = self._before.get(name)
+            result.append(CameraHealth(name, self._io[name].topic, figures, before, camera.latency.summary(), stale))
+            self._before[name] = figures
+        return result
+
+    @property
+    def limits(self) -> DiagnosticLimits:
+        """Thresholds of the diagnostics now."""
+        return self._settings.limits
+
+    def publish(self, camera: Camera, result: FrameResult) -> None:
+        """Of WorkerOutputs."""
+        self._io[camera.name].publish(result, self._settings.marker_depth_m)
+
+    def publish_times(self, camera: Camera, result: FrameResult, times: FrameTimes, counts: MailboxCounts) -> None:
+        """Of WorkerOutputs."""
+        self._io[camera.name].publish_times(result, times, counts)
+
+    def report(self, severity: Severity, kind: str, text: str) -> None:
+        """Of WorkerOutputs."""
+        self._report(severity, kind, text)
+
+    def failed(self, reason: str) -> None:
+        """Of WorkerOutputs."""
+        self._failed(reason)
+
+    def _on_incompatible(self, text: str) -> None:
+        self._report(Severity.ERROR, f"qos:{text}", text)

@@ -1,0 +1,123 @@
+"""The tracker's state on disk: written whole or not at all, and taken up only when it is ours, sound and young."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import tempfile
+import time
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+_FORMAT = "qdtrack_ros tracker state 1"
+_MAX_BYTES = 1 << 30
+_ARCHIVE_TIME = (2020, 1, 1, 0, 0, 0)  # fixed: equal states give equal files
+
+CameraStates = Mapping[str, Mapping[str, np.ndarray]]
+
+
+class StateFileError(ValueError):
+    """A state file that is not taken up; the message says why."""
+
+
+class SavedState(NamedTuple):
+    """Content of a state file.
+
+    Attributes:
+        cameras: camera name to the state of its session.
+        age_s: seconds since it was written, by the wall clock.
+    """
+
+    cameras: dict[str, dict[str, np.ndarray]]
+    age_s: float
+
+
+def save_state(path: Path, model_id: str, cameras: CameraStates) -> None:
+    """Write the state so that a crash or a full disk leaves the old file or the new one, never half of one.
+
+    Args:
+        path: file to replace; its folder is made if it does not exist.
+        model_id: hash of the weights, by which a later reader knows whether the embeddings are comparable.
+        cameras: camera name to the state of its session.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    arrays: dict[str, np.ndarray] = {
+        "format": np.array(_FORMAT),
+        "model_id": np.array(model_id),
+        "saved_ns": np.array(time.time_ns(), np.int64),
+    }
+    for name, state in cameras.items():
+        arrays |= {f"camera:{name}:{key}": value for key, value in state.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            _write_archive(stream, arrays)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    _sync_folder(path.parent)
+
+
+def load_state(path: Path, model_id: str, max_age_s: float) -> SavedState:
+    """Read a state file. Nothing in it is ever executed (no pickle).
+
+    Raises:
+        FileNotFoundError: there is none.
+        StateFileError: it is damaged, foreign, of other weights, or too old.
+    """
+    if path.stat().st_size > _MAX_BYTES:
+        raise StateFileError(f"{path} is larger than {_MAX_BYTES >> 20} MiB; it is not a tracker state")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError, NotImplementedError) as error:
+        raise StateFileError(f"{path} is damaged or not a tracker state ({error})") from error
+    except Exception as error:  # zlib.error and whatever else a damaged archive can provoke
+        raise StateFileError(f"{path} is damaged ({type(error).__name__}: {error})") from error
+    if str(arrays.get("format", "")) != _FORMAT:
+        raise StateFileError(f"{path} is not a state file of this release (expected {_FORMAT!r})")
+    found_model = str(arrays.get("model_id", ""))
+    if found_model != model_id:
+        raise StateFileError(
+            f"{path} is of weights {found_model}, but {model_id} are loaded: embeddings do not compare"
+        )
+    saved = arrays.get("saved_ns", np.array(0))
+    age_s = (time.time_ns() - int(saved)) / 1e9 if saved.shape == () and saved.dtype.kind == "i" else float("inf")
+    if not 0.0 <= age_s <= max_age_s:
+        raise StateFileError(f"{path} is {age_s:.1f} s old, state.max_age_s is {max_age_s:g}")
+    cameras: dict[str, dict[str, np.ndarray]] = {}
+    for key, value in arrays.items():
+        if key.startswith("camera:"):
+            _, name, entry = key.split(":", 2)
+            cameras.setdefault(name, {})[entry] = value
+    return SavedState(cameras, age_s)
+
+
+def _write_archive(stream: io.BufferedWriter, arrays: Mapping[str, np.ndarray]) -> None:
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
+        for key, value in arrays.items():
+            buffer = io.BytesIO()
+            np.lib.format.write_array(buffer, np.asanyarray(value), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{key}.npy", _ARCHIVE_TIME), buffer.getvalue())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself durable, where the file system allows it."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,325 @@
+"""The lifecycle node: parameters, transitions, services and diagnostics. What happens to a frame is in worker.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
+from rclpy.duration import Duration
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.publisher import Publisher
+from std_msgs.msg import Header
+from std_srvs.srv import Trigger
+from vision_msgs.msg import LabelInfo
+
+from qdtrack_ros.node import messages, qos
+from qdtrack_ros.node.diagnostics import CameraHealth, EngineHealth, diagnostics_message
+from qdtrack_ros.node.log_throttle import LogThrottle
+from qdtrack_ros.node.model_loading import (
+    EngineFactory,
+    PresetLoader,
+    default_engine_factory,
+    default_preset_loader,
+    load_model,
+)
+from qdtrack_ros.node.node_parameters import NodeParameters
+from qdtrack_ros.node.parameters import load_specs
+from qdtrack_ros.node.pipeline import TrackingPipeline, preset_values, runtime_settings, tracker_config
+from qdtrack_ros.node.settings import DiagnosticLimits
+from qdtrack_ros.node.state_file import StateFileError
+from qdtrack_ros.node.worker import Severity
+
+SUCCESS, FAILURE, ERROR = (
+    TransitionCallbackReturn.SUCCESS,
+    TransitionCallbackReturn.FAILURE,
+    TransitionCallbackReturn.ERROR,
+)
+_DIAGNOSTICS_PERIOD_S = 1.0
+
+
+class TrackerNode(LifecycleNode):
+    """The tracker on the ROS graph; see docs/ros-interface.md for its topics, services and parameters.
+
+    Args:
+        name: node name, unless remapped.
+        engine_factory: builds the engine on configure.
+        preset_loader: finds the preset on configure.
+
+    Raises:
+        ValueError: a parameter given at the start is not allowed.
+    """
+
+    def __init__(
+        self,
+        name: str = "qdtrack",
+        engine_factory: EngineFactory = default_engine_factory,
+        preset_loader: PresetLoader = default_preset_loader,
+    ) -> None:
+        super().__init__(name)
+        self._engine_factory = engine_factory
+        self._preset_loader = preset_loader
+        self._pipeline: TrackingPipeline | None = None
+        self._labels: Publisher[LabelInfo] | None = None
+        self._active = False
+        self._fault = ""
+        self._last_error = ""
+        self._stale: set[str] = set()
+        self._throttle = LogThrottle()
+        self._declared = NodeParameters(
+            self, load_specs(), self._is_unconfigured, self._refuse_values, self._apply_values
+        )
+        # The worker may not touch the lifecycle: it wakes the executor, which does.
+        self._fault_signal = self.create_guard_condition(self._on_engine_fault)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.diagnostics())
+        self.create_timer(
+            _DIAGNOSTICS_PERIOD_S, self._publish_diagnostics, clock=Clock(clock_type=ClockType.STEADY_TIME)
+        )
+        self.create_service(Trigger, "~/reset", self._serve(self._reset))
+        self.create_service(Trigger, "~/save_state", self._serve(lambda pipeline: pipeline.save_state()))
+        self.create_service(Trigger, "~/load_state", self._serve(lambda pipeline: pipeline.load_state()))
+        backward = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False)
+        self._jump_handle = self.get_clock().create_jump_callback(backward, post_callback=self._on_clock_jump)
+
+    # Lifecycle. Transitions never raise: they log the reason and say how they ended.
+
+    def autostart(self) -> None:
+        """Configure and activate, unless the parameter autostart is false."""
+        if not self._declared["autostart"]:
+            self.get_logger().info(f"autostart is off: waiting for `ros2 lifecycle set {self._full_name} configure`")
+        elif self.trigger_configure() == SUCCESS:
+            self.trigger_activate()
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the model, run it once, set up the cameras and take up a saved state."""
+        return self._guarded("configure", self._configure, FAILURE)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Begin to track."""
+
+        def activate() -> None:
+            super(TrackerNode, self).on_activate(state)
+            self._configured.start()
+            self._active = True
+            self.get_logger().info(f"active: waiting for images on {', '.join(self._configured.topics)}")
+
+        return self._guarded("activate", activate, FAILURE)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop tracking; tracks stay, and are saved where a state file is configured."""
+
+        def deactivate() -> None:
+            self._stop()
+            super(TrackerNode, self).on_deactivate(state)
+            self.get_logger().info("deactivated: tracks are kept")
+
+        result = self._guarded("deactivate", deactivate, ERROR)
+        return ERROR if self._fault else result
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free the engine and all tracks."""
+        return self._guarded("cleanup", self._release, ERROR)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop, save and free, from any state."""
+
+        def shut_down() -> None:
+            self._stop()
+            self._release()
+
+        return self._guarded("shutdown", shut_down, ERROR)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Back to unconfigured, with the reason in the log and in the diagnostics."""
+        if self._fault:
+            self._last_error, self._fault = self._fault, ""
+        self.get_logger().error(
+            f"fell back to unconfigured: {self._last_error}. To start again: "
+            f"`ros2 lifecycle set {self._full_name} configure`, then `activate`"
+        )
+        return self._guarded("error processing", self._release, SUCCESS)
+
+    def close(self) -> None:
+        """Shut down in order, as SIGINT and SIGTERM ask for."""
+        self.trigger_shutdown()
+
+    @property
+    def _full_name(self) -> str:
+        return str(self.get_fully_qualified_name())
+
+    @property
+    def _configured(self) -> TrackingPipeline:
+        if self._pipeline is None:
+            raise RuntimeError("the node is not configured")
+        return self._pipeline
+
+    def _guarded(
+        self, name: str, action: Callable[[], None], otherwise: TransitionCallbackReturn
+    ) -> TransitionCallbackReturn:
+        try:
+            action()
+        except Exception as error:
+            expected = isinstance(error, (ValueError, OSError, RuntimeError, ImportError))
+            reason = str(error) if expected and str(error) else f"{type(error).__name__}: {error}"
+            self._last_error = f"{name} failed: {reason}"
+            self.get_logger().error(self._last_error)
+            return otherwise
+        return SUCCESS
+
+    def _configure(self) -> None:
+        log = self.get_logger()
+        for camera in self._declared["cameras"]:
+            self._declared.declare_camera(camera)
+        values = self._declared.values()
+        log.info(f"loading preset {values['preset']}, engine {values['engine']} on {values['device']} ...")
+        try:
+            model = load_model(values, self._preset_loader, self._engine_factory)
+            try:
+                self._declared.fill_from_preset(preset_values(model.preset.association))
+                pipeline = TrackingPipeline(self, model, self._declared.values(), self._report, self._engine_failed)
+            except Exception:
+                model.engine.close()
+                raise
+        except Exception as error:
+            remedy = f"correct it, then `ros2 lifecycle set {self._full_name} configure`"
+            raise RuntimeError(f"{error or type(error).__name__} ({remedy})") from error
+        self._pipeline = pipeline
+        self._labels = self.create_publisher(LabelInfo, "~/labels", qos.latched())
+        self._labels.publish(messages.labels_message(pipeline.labels))
+        self._last_error = ""
+        engine = model.engine
+        log.info(
+            f"configured: engine {engine.name}, model {engine.model_id[:12]}, preset {model.preset.name} "
+            f"({len(pipeline.labels)} classes), images from {', '.join(pipeline.topics)}"
+        )
+        if values["state.path"]:
+            self._take_up_state(pipeline)
+
+    def _take_up_state(self, pipeline: TrackingPipeline) -> None:
+        try:
+            self.get_logger().info(pipeline.load_state())
+        except FileNotFoundError:
+            self.get_logger().info("no saved state yet: starting without tracks")
+        except (StateFileError, OSError) as error:
+            self.get_logger().warning(f"the saved state is not taken up, starting without tracks: {error}")
+
+    def _stop(self) -> None:
+        """Stop serving and save the state; a state that cannot be written is no reason not to stop."""
+        if self._pipeline is None or not self._active:
+            return
+        self._active = False
+        self._stale.clear()
+        self._pipeline.stop()
+        try:
+            written = self._pipeline.save_state()
+            if written:
+                self.get_logger().info(written)
+        except OSError as error:
+            self.get_logger().error(f"the state cannot be written: {error}")
+
+    def _release(self) -> None:
+        self._active = False
+        pipeline, self._pipeline = self._pipeline, None
+        if pipeline is not None:
+            pipeline.close()
+        if self._labels is not None:
+            self.destroy_publisher(self._labels)
+            self._labels = None
+
+    # Faults and messages for the user.
+
+    def _engine_failed(self, reason: str) -> None:
+        self._fault = reason
+        self._fault_signal.trigger()
+
+    def _on_engine_fault(self) -> None:
+        if self._fault and self._active:
+            self.trigger_deactivate()  # on_deactivate answers ERROR, and on_error goes back to unconfigured
+
+    def _report(self, severity: Severity, kind: str, text: str) -> None:
+        passed = self._throttle.pass_on(kind, text)
+        if passed is None:
+            return
+        log = self.get_logger()
+        # One call a line: rclpy remembers the severity of each call by its place in the source.
+        if severity is Severity.ERROR:
+            log.error(passed)
+        elif severity is Severity.WARNING:
+            log.warning(passed)
+        else:
+            log.info(passed)
+
+    def _on_clock_jump(self, jump: TimeJump) -> None:
+        if self._pipeline is None:
+            return
+        jump_ns = int(jump.delta.nanoseconds)
+        for name in self._pipeline.follow_clock_back(self.get_clock().now().nanoseconds, jump_ns):
+            self.get_logger().warning(
+                f"camera {name}: /clock jumped back by {-jump_ns / 1e9:.3f} s: new session, all tracks forgotten"
+            )
+
+    # Parameters.
+
+    def _is_unconfigured(self) -> bool:
+        return self._pipeline is None
+
+    def _refuse_values(self, values: Mapping[str, Any]) -> str | None:
+        if self._pipeline is None:
+            return None
+        try:
+            runtime_settings(values, self._pipeline.labels)
+            tracker_config(self._pipeline.model.preset.association, values)
+        except ValueError as error:
+            return str(error)
+        return None
+
+    def _apply_values(self, values: Mapping[str, Any]) -> None:
+        if self._pipeline is not None:
+            self._pipeline.reconfigure(values)
+
+    # Services and diagnostics.
+
+    def _serve(
+        self, action: Callable[[TrackingPipeline], str]
+    ) -> Callable[[Trigger.Request, Trigger.Response], Trigger.Response]:
+        def answer(request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+            try:
+                if self._pipeline is None:
+                    raise RuntimeError(f"the node is not configured: `ros2 lifecycle set {self._full_name} configure`")
+                response.message = action(self._pipeline)
+                response.success = bool(response.message)
+                response.message = response.message or "the parameter state.path is empty: there is no state file"
+            except Exception as error:
+                response.success, response.message = False, str(error) or type(error).__name__
+            if response.success:
+                self.get_logger().info(response.message)
+            else:
+                self.get_logger().warning(response.message)
+            return response
+
+        return answer
+
+    def _reset(self, pipeline: TrackingPipeline) -> str:
+        pipeline.reset()
+        return f"all tracks forgotten, new session for {', '.join(pipeline.cameras)}"
+
+    def _publish_diagnostics(self) -> None:
+        pipeline = self._pipeline
+        state = "active" if self._active else "inactive" if pipeline is not None else "unconfigured"
+        cameras = pipeline.health(self._active) if pipeline is not None else []
+        engine = pipeline.model.engine if pipeline is not None else None
+        health = EngineHealth(engine.name if engine else "", engine.model_id if engine else "", state, self._last_error)
+        limits = pipeline.limits if pipeline is not None else DiagnosticLimits()
+        header = Header(stamp=self.get_clock().now().to_msg())
+        self._diagnostics.publish(diagnostics_message(header, self.get_name(), health, cameras, limits))
+        for camera in cameras:
+            self._tell_silence(camera)
+
+    def _tell_silence(self, camera: CameraHealth) -> None:
+        if camera.stale and camera.name not in self._stale:
+            self._stale.add(camera.name)
+            self.get_logger().error(f"camera {camera.name}: {camera.stale}")
+        elif not camera.stale and camera.name in self._stale:
+            self._stale.discard(camera.name)
+            self.get_logger().info(f"camera {camera.name}: frames arrive again")

@@ -1,0 +1,257 @@
+"""The one thread that turns frames into tracks: decode, batch, detect, associate, publish."""
+
+from __future__ import annotations
+
+import enum
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from qdtrack_ros.inference.types import Detections, Engine, EngineOutput
+from qdtrack_ros.node.camera import Camera, DecodedImage, FrameResult, ReceivedFrame
+from qdtrack_ros.node.clock_guard import StampCheck, Verdict
+from qdtrack_ros.node.frame_timing import FrameTimes
+from qdtrack_ros.node.image_errors import ImageError, ImageFault
+from qdtrack_ros.node.mailbox import DEACTIVATED, MailboxCounts, wait_for_frames
+from qdtrack_ros.node.session import TrackedFrame
+from qdtrack_ros.node.settings import RuntimeSettings
+
+OUT_OF_ORDER = "out_of_order"
+ENGINE_FAILED = "engine_failed"
+NOT_FINITE = "not_finite"
+PUBLISH_FAILED = "publish_failed"
+
+# One failure may be a passing shortage of memory; a second one in a row is not.
+_FAILURES_IN_A_ROW = 2
+
+
+class Severity(enum.Enum):
+    """How much a report matters."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class WorkerOutputs(Protocol):
+    """Where results go. Called from the worker's thread only."""
+
+    def publish(self, camera: Camera, result: FrameResult) -> None:
+        """Publish the tracks of a processed frame."""
+        ...
+
+    def publish_times(self, camera: Camera, result: FrameResult, times: FrameTimes, counts: MailboxCounts) -> None:
+        """Publish where its time went; comes last."""
+        ...
+
+    def report(self, severity: Severity, kind: str, text: str) -> None:
+        """Tell the user about a fault or an event."""
+        ...
+
+    def failed(self, reason: str) -> None:
+        """The engine failed for good: the worker stops."""
+        ...
+
+
+class _Job(NamedTuple):
+    camera: Camera
+    frame: ReceivedFrame
+    image: DecodedImage
+    taken_s: float
+    decode_ms: float
+
+
+class FrameWorker:
+    """Serves all cameras with one engine.
+
+    Args:
+        cameras: their mailboxes share one condition.
+        engine: detects on batches.
+        outputs: gets results, reports and the final failure.
+        settings: gives the current settings; asked once a batch.
+        state_lock: held while a tracker steps; whoever resets, saves or reconfigures a camera holds it too.
+    """
+
+    def __init__(
+        self,
+        cameras: Sequence[Camera],
+        engine: Engine,
+        outputs: WorkerOutputs,
+        settings: Callable[[], RuntimeSettings],
+        state_lock: threading.Lock,
+    ) -> None:
+        self._cameras = list(cameras)
+        self._engine = engine
+        self._outputs = outputs
+        self._settings = settings
+        self._state_lock = state_lock
+        self._stop = threading.Event()
+        self._failures = 0
+        self._thread = threading.Thread(target=self._run, name="qdtrack_worker", daemon=True)
+
+    def start(self) -> None:
+        """Begin to serve."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the batch in work, and drop what still waits (counted). Not from the worker's own thread."""
+        self._stop.set()
+        condition = self._cameras[0].mailbox.condition
+        with condition:
+            condition.notify_all()
+        if self._thread.ident is not None:
+            self._thread.join()
+        for camera in self._cameras:
+            camera.mailbox.discard(DEACTIVATED)
+
+    def _run(self) -> None:
+        mailboxes = [camera.mailbox for camera in self._cameras]
+        while not self._stop.is_set():
+            taken = wait_for_frames(mailboxes, self._stop, self._settings().batch_wait_s)
+            self.process([(self._cameras[index], frame) for index, frame in taken])
+
+    def process(self, taken: Sequence[tuple[Camera, ReceivedFrame]]) -> None:
+        """Process one batch of frames taken from the mailboxes; each is settled before this returns."""
+        settings = self._settings()
+        jobs = [job for camera, frame in taken if (job := self._decode(camera, frame, settings)) is not None]
+        if not jobs:
+            return
+        output = self._detect(jobs)
+        if output is None:
+            return
+        for job, detections in zip(jobs, output.detections, strict=True):
+            self._finish(job, detections, output, len(jobs), settings)
+
+    def _decode(self, camera: Camera, frame: ReceivedFrame, settings: RuntimeSettings) -> _Job | None:
+        taken_s = time.perf_counter()
+        try:
+            image = camera.decode(frame.payload, settings.max_image_pixels)
+        except ImageError as error:
+            self._drop(camera, error.kind.value, str(error))
+            return None
+        except Exception as error:  # what comes from the network must not end the thread, whatever it is
+            self._drop(camera, ImageFault.UNDECODABLE.value, f"{type(error).__name__}: {error}")
+            return None
+        news = camera.note_size(*image.pixels.shape[:2])
+        if news:
+            self._outputs.report(Severity.INFO, f"{camera.name}:{news}", f"camera {camera.name}: {news}")
+        return _Job(camera, frame, image, taken_s, 1e3 * (time.perf_counter() - taken_s))
+
+    def _detect(self, jobs: Sequence[_Job]) -> EngineOutput | None:
+        try:
+            output = self._engine.detect([job.image.pixels for job in jobs])
+            if len(output.detections) != len(jobs):
+                raise RuntimeError(f"the engine gave {len(output.detections)} results for {len(jobs)} images")
+        except Exception as error:  # an engine may raise anything: out of memory, a lost device, a driver's error
+            self._engine_failed(jobs, error)
+            return None
+        return output
+
+    def _engine_failed(self, jobs: Sequence[_Job], error: Exception) -> None:
+        self._failures += 1
+        reason = f"the engine {self._engine.name} failed: {type(error).__name__}: {error}"
+        for job in jobs:
+            self._drop(job.camera, ENGINE_FAILED, reason, Severity.ERROR)
+        if self._failures >= _FAILURES_IN_A_ROW:
+            self._stop.set()
+            self._outputs.failed(f"{reason}, {self._failures} times in a row")
+        else:
+            free_device_cache()
+
+    def _finish(
+        self, job: _Job, detections: Detections, output: EngineOutput, batch_size: int, settings: RuntimeSettings
+    ) -> None:
+        camera = job.camera
+        begin_s = time.perf_counter()
+        try:
+            check, tracked = self._associate(job, self._checked(camera, detections, settings), settings)
+        except Exception as error:  # malformed output: another fault of the engine; the tracker is as it was
+            self._engine_failed([job], error)
+            return
+        if check.warning:
+            self._outputs.report(Severity.WARNING, f"{camera.name}:stamps", f"camera {camera.name}: {check.warning}")
+        if tracked is None:
+            stamp_s = job.image.stamp_ns / 1e9
+            self._drop(camera, OUT_OF_ORDER, f"stamp {stamp_s:.6f} s is older than that of the frame before: dropped")
+            return
+        self._failures = 0
+        associated_s = time.perf_counter()
+        counts = camera.mailbox.processed()
+        result = FrameResult(job.image, tracked, camera.note_processed(counts))
+        self._publish(job, result, output, counts, (begin_s, associated_s), batch_size)
+
+    def _associate(
+        self, job: _Job, detections: Detections, settings: RuntimeSettings
+    ) -> tuple[StampCheck, TrackedFrame | None]:
+        """Step the camera's tracker, in a new session where the stamps ask for one; None for a frame that is late."""
+        camera = job.camera
+        with self._state_lock:
+            check = camera.guard.check(job.image.stamp_ns)
+            if check.verdict is Verdict.DROP:
+                return check, None
+            if check.verdict is Verdict.RESET:
+                camera.session.reset()
+            return check, camera.session.step(detections, check.tracker_ns, settings.confirm_hits)
+
+    def _publish(
+        self,
+        job: _Job,
+        result: FrameResult,
+        output: EngineOutput,
+        counts: MailboxCounts,
+        association_s: tuple[float, float],
+        batch_size: int,
+    ) -> None:
+        camera, frame = job.camera, job.frame
+        begin_s, associated_s = association_s
+        try:
+            self._outputs.publish(camera, result)
+            published_s = time.perf_counter()
+            stamp_ns = job.image.stamp_ns
+            times = FrameTimes(
+                transport=(frame.arrived_ns - stamp_ns) / 1e6 if stamp_ns else float("nan"),
+                queue_wait=1e3 * (job.taken_s - frame.arrived_s),
+                preprocess=job.decode_ms + output.preprocess_ms,
+                inference=output.inference_ms,
+                postprocess=output.postprocess_ms,
+                association=1e3 * (associated_s - begin_s),
+                publish=1e3 * (published_s - associated_s),
+                total=1e3 * (published_s - frame.arrived_s),
+                batch_size=batch_size,
+            )
+            camera.note_times(times)
+            self._outputs.publish_times(camera, result, times, counts)
+        except Exception as error:  # one frame that cannot be published must not end the thread
+            text = f"camera {camera.name}: publishing failed: {type(error).__name__}: {error}"
+            camera.note_fault(PUBLISH_FAILED, text)
+            self._outputs.report(Severity.ERROR, f"{camera.name}:{PUBLISH_FAILED}", text)
+
+    def _checked(self, camera: Camera, detections: Detections, settings: RuntimeSettings) -> Detections:
+        """Nothing at all where the network gave NaN or infinity; else the detections of the wanted classes."""
+        if not all(np.isfinite(part).all() for part in (detections.boxes, detections.scores, detections.embeddings)):
+            text = f"camera {camera.name}: the network gave NaN or infinite values; the frame counts as empty"
+            camera.note_fault(NOT_FINITE, text)
+            self._outputs.report(Severity.ERROR, f"{camera.name}:{NOT_FINITE}", text)
+            return Detections.empty(self._engine.embedding_dim)
+        if settings.class_indices is None:
+            return detections
+        wanted = np.isin(detections.labels, list(settings.class_indices))
+        boxes, scores, labels, embeddings = detections
+        return Detections(boxes[wanted], scores[wanted], labels[wanted], embeddings[wanted])
+
+    def _drop(self, camera: Camera, kind: str, text: str, severity: Severity = Severity.WARNING) -> None:
+        camera.mailbox.dropped(kind)
+        text = f"camera {camera.name}: {text}"
+        camera.note_fault(kind, text)
+        self._outputs.report(severity, f"{camera.name}:{kind}", text)
+
+
+def free_device_cache() -> None:
+    """Give cached GPU memory back, where PyTorch is in use at all."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
