@@ -1,4 +1,4 @@
-"""sensor_msgs/CompressedImage (JPEG, PNG) -> uint8 BGR; the size is read from the header before anything is unpacked."""
+"""sensor_msgs/CompressedImage (JPEG, PNG) -> uint8 BGR; the header tells the size before anything is unpacked."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """sensor_msgs/Image -> uint8 BGR, for every encoding that cameras commonly send.
 
-The hot path needs no cv_bridge: it honours padded rows (`step`) and `is_bigendian`, and gives a view of the message's own
-memory where the encoding is bgr8 already. Rare encodings are handed to cv_bridge where that is installed.
+The hot path needs no cv_bridge: it honours padded rows (`step`) and `is_bigendian`, and gives a view of the message's
+own memory where the encoding is bgr8 already. Rare encodings are handed to cv_bridge where that is installed.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _check_geometry(message: ImageMessage, layout: _Layout) -> None:
     if message.encoding.startswith("bayer_") and min(message.width, message.height) < _BAYER_MIN_SIDE:
         raise ImageError(
             ImageFault.UNDECODABLE,
-            f"{message.encoding} needs at least {_BAYER_MIN_SIDE} pixels a side, got {message.width} x {message.height}",
+            f"{message.encoding} needs {_BAYER_MIN_SIDE} pixels a side or more, got {message.width} x {message.height}",
         )
 
 
@@ -141,7 +141,8 @@ def _pixels(message: ImageMessage, rows: int, columns: int, layout: _Layout) -> 
     if available < needed:
         raise ImageError(
             ImageFault.TRUNCATED,
-            f"the image holds {available} bytes, but {columns} x {rows} {message.encoding} with step {step} takes {needed}",
+            f"the image holds {available} bytes, but {columns} x {rows} {message.encoding} with step {step} "
+            f"takes {needed}; the camera driver or the link cuts it",
         )
     order = ">" if message.is_bigendian else "<"
     dtype = np.dtype(f"{order}u{layout.item_bytes}")
@@ -175,8 +176,9 @@ def _decode_with_cv_bridge(message: ImageMessage) -> BgrImage:
         dtype, channels = bridge.encoding_to_dtype_with_channels(message.encoding)
         row_bytes = int(message.width) * int(channels) * np.dtype(dtype).itemsize
     except Exception as error:  # cv_bridge raises whatever it meets: KeyError, CvBridgeError, RuntimeError
-        raise ImageError(ImageFault.UNKNOWN_ENCODING, f"encoding {encoding!r} is not known to cv_bridge either") from error
-    # cv_bridge ignores padding and would shear the picture; and it reads past nothing, so check the length here.
+        text = f"encoding {encoding!r} is not known, to cv_bridge neither"
+        raise ImageError(ImageFault.UNKNOWN_ENCODING, text) from error
+    # cv_bridge ignores padding and would shear the picture.
     if int(message.step) != row_bytes:
         raise ImageError(
             ImageFault.BAD_STEP, f"step is {message.step} bytes, cv_bridge needs {row_bytes} for encoding {encoding!r}"

@@ -35,7 +35,8 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
         ImageError: ZERO_SIZE or OVERSIZED.
     """
     if width <= 0 or height <= 0:
-        raise ImageError(ImageFault.ZERO_SIZE, f"the image is empty ({width} x {height} pixels); check the camera driver")
+        text = f"the image is empty ({width} x {height} pixels); check the camera driver"
+        raise ImageError(ImageFault.ZERO_SIZE, text)
     if width * height > max_pixels:
         raise ImageError(
             ImageFault.OVERSIZED,

@@ -16,13 +16,13 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 from visualization_msgs.msg import MarkerArray
 
+from qdtrack_ros.data.compressed_codec import decode_compressed
+from qdtrack_ros.data.image_codec import BgrImage, decode_image
 from qdtrack_ros.inference.drawing import draw_tracks
 from qdtrack_ros.msg import EmbeddingArray, FrameTiming, TrackArray
 from qdtrack_ros.node import messages, qos
 from qdtrack_ros.node.camera import Camera, DecodedImage, FrameResult, ReceivedFrame
-from qdtrack_ros.node.compressed_codec import decode_compressed
 from qdtrack_ros.node.frame_timing import FrameTimes
-from qdtrack_ros.node.image_codec import BgrImage, decode_image
 from qdtrack_ros.node.mailbox import MailboxCounts
 from qdtrack_ros.node.visualization import PinholeModel, marker_message
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qdtrack_ros.node.image_codec import DEFAULT_MAX_PIXELS
+from qdtrack_ros.data.image_codec import DEFAULT_MAX_PIXELS
 
 
 @dataclass(frozen=True)

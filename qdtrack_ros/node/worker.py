@@ -11,11 +11,11 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from qdtrack_ros.data.image_errors import ImageError, ImageFault
 from qdtrack_ros.inference.types import Detections, Engine, EngineOutput
 from qdtrack_ros.node.camera import Camera, DecodedImage, FrameResult, ReceivedFrame
 from qdtrack_ros.node.clock_guard import StampCheck, Verdict
 from qdtrack_ros.node.frame_timing import FrameTimes
-from qdtrack_ros.node.image_errors import ImageError, ImageFault
 from qdtrack_ros.node.mailbox import DEACTIVATED, MailboxCounts, wait_for_frames
 from qdtrack_ros.node.session import TrackedFrame
 from qdtrack_ros.node.settings import RuntimeSettings
