@@ -82,8 +82,8 @@ def _pixel(x: float, y: float) -> tuple[int, int]:
 def _draw_box(canvas: Image, box: npt.NDArray[np.float32], color: Color, thickness: int) -> None:
     left, top, right, bottom = (float(v) for v in box)
     # The dark rim keeps the box visible on a background of its own colour.
-    cv2.rectangle(canvas, _pixel(left, top), _pixel(right, bottom), (20, 20, 20), thickness + 2, cv2.LINE_AA)
-    cv2.rectangle(canvas, _pixel(left, top), _pixel(right, bottom), color, thickness, cv2.LINE_AA)
+    cv2.rectangle(canvas, _pixel(left, top), _pixel(right, bottom), (20, 20, 20), thickness + 2)
+    cv2.rectangle(canvas, _pixel(left, top), _pixel(right, bottom), color, thickness)
 
 
 def _draw_trail(canvas: Image, points: npt.NDArray[np.float32], color: Color, thickness: int) -> None:

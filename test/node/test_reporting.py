@@ -1,0 +1,51 @@
+"""Latency figures and log throttling."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from qdtrack_ros.node.frame_timing import LatencyWindow
+from qdtrack_ros.node.log_throttle import LogThrottle
+
+
+def test_latency_percentiles_of_the_last_seconds():
+    window = LatencyWindow(span_s=10.0)
+    start = window._began_s
+    for i in range(200):
+        window.add(1000.0 if i < 100 else float(i - 99), now_s=start + 0.1 * (i + 1))
+    summary = window.summary(now_s=start + 20.0)
+    assert summary.p50_ms == pytest.approx(50.0, abs=1.0)
+    assert summary.p99_ms == pytest.approx(99.0, abs=1.1)
+    assert summary.rate_hz == pytest.approx(10.0, rel=0.05)
+
+
+def test_no_frames_are_no_figures():
+    summary = LatencyWindow().summary()
+    assert summary.rate_hz == 0.0 and np.isnan(summary.p50_ms) and np.isnan(summary.p99_ms)
+
+
+def test_a_young_or_overfull_window_shows_the_true_rate():
+    window = LatencyWindow(span_s=10.0)
+    start = window._began_s
+    for i in range(20):
+        window.add(5.0, now_s=start + 0.1 * (i + 1))
+    assert window.summary(now_s=start + 2.0).rate_hz == pytest.approx(10.0)
+    small = LatencyWindow(span_s=10.0, capacity=50)
+    for i in range(1000):
+        small.add(5.0, now_s=small._began_s + 0.01 * (i + 1))
+    assert small.summary(now_s=small._began_s + 10.0).rate_hz == pytest.approx(100.0, rel=0.05)
+
+
+def test_a_repeated_fault_is_told_once_a_period_with_the_number_held_back():
+    now = [0.0]
+    throttle = LogThrottle(10.0, clock=lambda: now[0])
+    assert throttle.pass_on("truncated", "cut") == "cut"
+    for _ in range(5):
+        now[0] += 1.0
+        assert throttle.pass_on("truncated", "cut") is None
+    assert throttle.pass_on("oversized", "big") == "big"
+    now[0] = 11.0
+    assert throttle.pass_on("truncated", "cut") == "cut (and 5 more like it)"
+    now[0] = 22.0
+    assert throttle.pass_on("truncated", "cut") == "cut"

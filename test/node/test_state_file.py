@@ -1,0 +1,95 @@
+"""The state file is ours, sound and young, or it is refused; and never half written."""
+
+from __future__ import annotations
+
+import os
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from qdtrack_ros.node import state_file
+from qdtrack_ros.node.state_file import StateFileError, load_state, save_state
+
+STATE = {"front": {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "name": np.array("x")}, "rear/left": {}}
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "new folder" / "state.npz"
+
+
+def test_what_was_saved_comes_back(path):
+    save_state(path, "model", STATE)
+    saved = load_state(path, "model", 60.0)
+    assert set(saved.cameras) == {"front"}
+    np.testing.assert_array_equal(saved.cameras["front"]["a"], STATE["front"]["a"])
+    assert str(saved.cameras["front"]["name"]) == "x"
+    assert saved.age_s >= 0
+    assert [item.name for item in path.parent.iterdir()] == ["state.npz"]
+
+
+def test_a_missing_file_is_no_damage(path):
+    with pytest.raises(FileNotFoundError):
+        load_state(path, "model", 60.0)
+
+
+def test_other_weights_and_old_files_are_refused(path, monkeypatch):
+    save_state(path, "model", STATE)
+    with pytest.raises(StateFileError, match="weights model, but other"):
+        load_state(path, "other", 60.0)
+    now = state_file.time.time_ns()
+    monkeypatch.setattr(state_file.time, "time_ns", lambda: now + 61 * 10**9)
+    with pytest.raises(StateFileError, match=r"61\.\d s old"):
+        load_state(path, "model", 60.0)
+    monkeypatch.setattr(state_file.time, "time_ns", lambda: now - 10**12)
+    with pytest.raises(StateFileError, match="old"):
+        load_state(path, "model", 60.0)
+
+
+def test_a_pickle_is_never_executed(path):
+    class Bomb:
+        def __reduce__(self):
+            return os.mkdir, (str(path.parent / "boom"),)
+
+    path.parent.mkdir()
+    path.write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(StateFileError):
+        load_state(path, "model", 60.0)
+    np.savez(path, format=np.array([Bomb()], object))
+    with pytest.raises(StateFileError):
+        load_state(path, "model", 60.0)
+    assert not (path.parent / "boom").exists()
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_damage_is_refused_or_harmless(path, data):
+    save_state(path, "model", STATE)
+    raw = bytearray(path.read_bytes())
+    if data.draw(st.booleans()):
+        raw = raw[: data.draw(st.integers(0, len(raw) - 1))]
+    else:
+        for _ in range(data.draw(st.integers(1, 8))):
+            raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(raw)
+    try:
+        load_state(path, "model", 60.0)
+    except StateFileError as error:
+        assert str(path) in str(error)
+
+
+def test_a_full_disk_leaves_the_old_file(path, monkeypatch):
+    save_state(path, "model", STATE)
+    before = path.read_bytes()
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(state_file.os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        save_state(path, "model", {"front": {"a": np.zeros(5)}})
+    assert path.read_bytes() == before
+    assert [item.name for item in path.parent.iterdir()] == ["state.npz"]
