@@ -1,0 +1,163 @@
+"""`qdtrack benchmark`: association and engine, measured on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qdtrack_ros.cli.options import add_model_options, overrides, positive
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from qdtrack_ros.inference.types import Detections
+
+WARMUP = 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    what = parser.add_subparsers(title="what", dest="what", metavar="WHAT", required=True)
+    association = what.add_parser("association", help="one step of the tracker against a full memory")
+    association.add_argument("--detections", type=positive, nargs="+", default=[100, 300], metavar="N")
+    association.add_argument("--memory", type=positive, default=223, help="entries of the memory (default: 223)")
+    association.add_argument("--dim", type=positive, default=256, help="length of an embedding (default: 256)")
+    engine = what.add_parser("engine", help="a picture to detections with embeddings")
+    engine.add_argument("--size", type=size, default=(768, 576), metavar="WxH", help="of the picture (default: 768x576)")
+    engine.add_argument("--batch", type=positive, default=1, help="pictures at once (default: 1)")
+    add_model_options(engine)
+    for sub, repeats in ((association, 200), (engine, 50)):
+        sub.add_argument("--repeats", type=positive, default=repeats, help="measured calls (default: %(default)s)")
+        sub.add_argument("--threads", type=positive, help="threads of PyTorch and of numpy's BLAS (default: all cores)")
+        sub.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file, too")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure, print, and write the figures."""
+    from qdtrack_ros.cli.evaluate import write_json
+    from qdtrack_ros.cli.machine import describe_machine
+
+    limit_threads(arguments.threads)
+    machine = describe_machine()  # before the measurement adds to the load
+    results = association_figures(arguments) if arguments.what == "association" else engine_figures(arguments)
+    print(f"{machine['processor']}, {machine['cores']} cores, load {machine['load_average']}, GPU {machine['gpu'] or 'none'}")
+    for result in results:
+        name = ", ".join(f"{key} {value}" for key, value in result["case"].items())
+        figures = ", ".join(f"{key} {value:.3f}" for key, value in result["milliseconds"].items())
+        print(f"{name}: {figures} ms")
+    if arguments.json is not None:
+        write_json(arguments.json, {"benchmark": arguments.what, "machine": machine, "threads": arguments.threads, "results": results})
+        print(f"figures: {arguments.json}")
+    return 0
+
+
+def limit_threads(threads: int | None) -> None:
+    """Run on so many threads: libraries read these when they are first imported, which this command has not done yet."""
+    if threads is not None:
+        os.environ.update({name: str(threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")})
+
+
+def association_figures(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Time of a step by number of detections."""
+    return [
+        {
+            "case": {"detections": count, "memory": arguments.memory, "dim": arguments.dim},
+            "milliseconds": association_times(count, arguments.memory, arguments.dim, arguments.repeats),
+        }
+        for count in arguments.detections
+    ]
+
+
+def association_times(count: int, memory: int, dim: int, repeats: int) -> dict[str, float]:
+    """Measure one step of `count` detections against `memory` tracklets, always from the same memory.
+
+    The detections are the tracklets seen again where there are enough of those, else also new objects.
+    """
+    import numpy as np
+
+    from qdtrack_ros.tracking import AssociationConfig, QuasiDenseTracker
+
+    rng = np.random.default_rng(0)
+    config = AssociationConfig(init_score=0.7, object_score=0.3, match_score=0.5, memory_frames=10)
+    filled = QuasiDenseTracker(config)
+    objects = scattered(rng, max(count, memory), dim)
+    filled.step(*(part[:memory] for part in objects), 0)
+    if len(filled.tracks) != memory:
+        raise AssertionError(f"the memory holds {len(filled.tracks)} entries instead of {memory}")
+    state = filled.state_dict()
+    seen_boxes, scores, labels, embeddings = (part[:count] for part in objects)
+    seen_embeddings = embeddings + rng.normal(0, 0.1, embeddings.shape).astype(np.float32)
+    tracker = QuasiDenseTracker(config)
+
+    def restore() -> None:
+        tracker.load_state_dict(state)
+
+    return percentiles(lambda: tracker.step(seen_boxes + 1, scores, labels, seen_embeddings, 1), repeats, restore)
+
+
+def scattered(rng: np.random.Generator, count: int, dim: int) -> Detections:
+    """Detections that do not overlap, each with an appearance of its own."""
+    import numpy as np
+
+    from qdtrack_ros.inference.types import Detections
+
+    columns = 40
+    corners = np.stack([np.arange(count) % columns, np.arange(count) // columns], axis=1) * 50.0
+    boxes = np.concatenate([corners, corners + (30.0, 45.0)], axis=1).astype(np.float32)
+    scores = np.sort(rng.uniform(0.75, 1.0, count).astype(np.float32))[::-1].copy()
+    embeddings = rng.normal(size=(count, dim)).astype(np.float32)
+    return Detections(boxes, scores, np.zeros(count, np.int64), embeddings)
+
+
+def engine_figures(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Time of a call by its parts, on pictures of a synthetic street."""
+    from qdtrack_ros.data.synthetic import street
+    from qdtrack_ros.inference.engine import create_engine, opened
+    from qdtrack_ros.inference.presets import load_preset
+
+    if arguments.threads is not None:
+        import torch
+
+        torch.set_num_threads(arguments.threads)
+    preset = load_preset(arguments.preset, overrides(arguments.set))
+    pictures = [frame.load() for frame in street(arguments.batch, arguments.size).frames]
+    with opened(create_engine(preset, arguments.weights, arguments.device, arguments.engine)) as engine:
+        engine.warmup()
+        found = engine.detect(pictures)
+        times = percentiles(lambda: engine.detect(pictures), arguments.repeats)
+        case = {
+            "engine": engine.name,
+            "preset": preset.name,
+            "size": "x".join(map(str, arguments.size)),
+            "batch": arguments.batch,
+            "detections": sum(len(one.boxes) for one in found.detections),
+        }
+    return [{"case": case, "milliseconds": times}]
+
+
+def percentiles(call: Callable[[], object], repeats: int, before: Callable[[], object] | None = None) -> dict[str, float]:
+    """Milliseconds of a call after a warm-up; what `before` does each time is not measured."""
+    import numpy as np
+
+    taken = []
+    for turn in range(repeats + WARMUP):
+        if before is not None:
+            before()
+        began = time.perf_counter()
+        call()
+        if turn >= WARMUP:
+            taken.append(1e3 * (time.perf_counter() - began))
+    p50, p90, p99 = np.percentile(taken, [50, 90, 99])
+    return {"median": float(p50), "p90": float(p90), "p99": float(p99), "minimum": float(min(taken))}
+
+
+def size(text: str) -> tuple[int, int]:
+    """Width and height of `768x576`."""
+    width, separator, height = text.lower().partition("x")
+    if not separator or not width.isdecimal() or not height.isdecimal() or int(width) * int(height) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form WIDTHxHEIGHT")
+    return int(width), int(height)

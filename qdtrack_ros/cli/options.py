@@ -1,0 +1,58 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Which model, and where it runs."""
+    group = parser.add_argument_group("model")
+    group.add_argument("--preset", default="pedestrian", help="name, or path of a YAML file (default: %(default)s)")
+    group.add_argument("--weights", metavar="FILE", help="file of the weights (default: the preset's own)")
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    group.add_argument("--engine", default="auto", help="auto, torch or noop (default: %(default)s)")
+    add_set_option(group, "of the preset, e.g. association.match_score=0.6")
+
+
+def add_set_option(parser: argparse._ActionsContainer, what: str) -> None:
+    """`--set key=value ...`, collected in `arguments.set`."""
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], type=setting, metavar="KEY=VALUE", help=f"other values {what}"
+    )
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """Key and value of `key=value`; the value is YAML: a number, true, a word, or a list such as [640, 480]."""
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form key=value")
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise argparse.ArgumentTypeError(f"the value of {text!r} is not valid YAML") from error
+
+
+def overrides(settings: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """The values of `--set` by dotted key; the last one of a key wins."""
+    return dict(settings)
+
+
+def positive(text: str) -> int:
+    """A whole number above 0."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not above 0")
+    return value
+
+
+def positive_number(text: str) -> float:
+    """A number above 0."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{value:g} is not above 0")
+    return value
