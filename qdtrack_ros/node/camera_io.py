@@ -75,7 +75,7 @@ class CameraIo:
         camera: gets the frames.
         options: how it is connected.
         facts: about the network.
-        on_incompatible: told in words when a publisher's QoS does not fit.
+        on_incompatible: told the camera's name, and in words, when a publisher's QoS does not fit.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class CameraIo:
         camera: Camera,
         options: CameraOptions,
         facts: ModelFacts,
-        on_incompatible: Callable[[str], None],
+        on_incompatible: Callable[[str, str], None],
     ) -> None:
         self._node = node
         self._camera = camera
@@ -177,8 +177,9 @@ class CameraIo:
         policy = qos_policy_name_from_kind(event.last_policy_kind)
         name = self._camera.name
         self._on_incompatible(
+            name,
             f"camera {name}: a publisher on {self.topic} does not offer the {policy} that is asked for "
-            f"({name}.qos.reliability is {self._options.reliability}); {self.publishers_found()}"
+            f"({name}.qos.reliability is {self._options.reliability}); {self.publishers_found()}",
         )
 
 

@@ -236,5 +236,5 @@ class TrackingPipeline:
         """Of WorkerOutputs."""
         self._failed(reason)
 
-    def _on_incompatible(self, text: str) -> None:
-        self._report(Severity.ERROR, f"qos:{text}", text)
+    def _on_incompatible(self, camera: str, text: str) -> None:
+        self._report(Severity.ERROR, f"{camera}:qos", text)

@@ -138,7 +138,7 @@ class FrameWorker:
             return None
         news = camera.note_size(*image.pixels.shape[:2])
         if news:
-            self._outputs.report(Severity.INFO, f"{camera.name}:{news}", f"camera {camera.name}: {news}")
+            self._outputs.report(Severity.INFO, f"{camera.name}:size", f"camera {camera.name}: {news}")
         return _Job(camera, frame, image, taken_s, 1e3 * (time.perf_counter() - taken_s))
 
     def _detect(self, jobs: Sequence[_Job]) -> EngineOutput | None:
@@ -173,7 +173,7 @@ class FrameWorker:
             self._engine_failed([job], error)
             return
         if check.warning:
-            self._outputs.report(Severity.WARNING, f"{camera.name}:stamps", f"camera {camera.name}: {check.warning}")
+            self._outputs.report(Severity.WARNING, f"{camera.name}:{check.kind}", f"camera {camera.name}: {check.warning}")
         if tracked is None:
             stamp_s = job.image.stamp_ns / 1e9
             self._drop(camera, OUT_OF_ORDER, f"stamp {stamp_s:.6f} s is older than that of the frame before: dropped")
