@@ -1,0 +1,107 @@
+"""Start the tracker beside a camera driver.
+
+ros2 launch qdtrack_ros qdtrack.launch.py
+ros2 launch qdtrack_ros qdtrack.launch.py cameras:=front image_topic:=/front_camera/image_raw
+ros2 launch qdtrack_ros qdtrack.launch.py --show-args
+"""
+
+from __future__ import annotations
+
+import os
+
+from ament_index_python.packages import get_package_share_directory
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.conditions import IfCondition
+from launch.substitutions import EnvironmentVariable, LaunchConfiguration
+from launch_ros.actions import Node
+
+SHARE = get_package_share_directory("qdtrack_ros")
+PROFILE_VARIABLE = "FASTDDS_DEFAULT_PROFILES_FILE"
+
+
+def arguments() -> list[DeclareLaunchArgument]:
+    """What the caller may set."""
+
+    def argument(name: str, default: str, description: str, choices: list[str] | None = None) -> DeclareLaunchArgument:
+        return DeclareLaunchArgument(name, default_value=default, description=description, choices=choices)
+
+    return [
+        argument("namespace", "", "Namespace of the node and of all its relative topics."),
+        argument("node_name", "qdtrack", "Name of the node."),
+        argument(
+            "params_file",
+            os.path.join(SHARE, "config", "tracker_node.yaml"),
+            "Parameters of the node (YAML). The arguments below come on top of it.",
+        ),
+        argument("cameras", "", "Names of the cameras, separated by commas. Empty: those of params_file."),
+        argument(
+            "image_topic",
+            "",
+            "Topic that the first camera's images come from. Empty: CAMERA/image_raw.",
+        ),
+        argument("autostart", "", "Configure and activate at once. Empty: as in params_file.", ["", "true", "false"]),
+        argument("use_sim_time", "false", "Take the time from /clock.", ["true", "false"]),
+        argument("log_level", "info", "Level of the node's log.", ["debug", "info", "warn", "error", "fatal"]),
+        argument("rviz", "false", "Open RViz with the annotated image and the markers.", ["true", "false"]),
+        argument("rviz_config", os.path.join(SHARE, "config", "qdtrack.rviz"), "Layout for RViz."),
+        argument(
+            "fastdds_profile",
+            os.path.join(SHARE, "config", "fastdds_profile.xml"),
+            f"Fast DDS profile for large images, unless {PROFILE_VARIABLE} is set. Give it to the camera driver too.",
+        ),
+    ]
+
+
+def tracker(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """The node. Arguments left empty leave the parameter file's value alone."""
+
+    def value(name: str) -> str:
+        return LaunchConfiguration(name).perform(context)
+
+    cameras = [name.strip() for name in value("cameras").split(",") if name.strip()]
+    overrides: dict[str, object] = {"use_sim_time": value("use_sim_time") == "true"}
+    if cameras:
+        overrides["cameras"] = cameras
+    if value("autostart"):
+        overrides["autostart"] = value("autostart") == "true"
+    remappings = []
+    if value("image_topic"):
+        camera = cameras[0] if cameras else "camera"
+        source = value("image_topic")
+        remappings = [(f"{camera}/image_raw", source), (f"{camera}/image_raw/compressed", f"{source}/compressed")]
+    return [
+        Node(
+            package="qdtrack_ros",
+            executable="tracker_node",
+            name=LaunchConfiguration("node_name"),
+            namespace=LaunchConfiguration("namespace"),
+            parameters=[LaunchConfiguration("params_file"), overrides],
+            remappings=remappings,
+            arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
+            output="screen",
+            emulate_tty=True,
+        )
+    ]
+
+
+def generate_launch_description() -> LaunchDescription:
+    """The tracker, and RViz where asked for."""
+    return LaunchDescription(
+        [
+            *arguments(),
+            SetEnvironmentVariable(
+                PROFILE_VARIABLE,
+                EnvironmentVariable(PROFILE_VARIABLE, default_value=LaunchConfiguration("fastdds_profile")),
+            ),
+            OpaqueFunction(function=tracker),
+            Node(
+                package="rviz2",
+                executable="rviz2",
+                namespace=LaunchConfiguration("namespace"),
+                arguments=["-d", LaunchConfiguration("rviz_config")],
+                condition=IfCondition(LaunchConfiguration("rviz")),
+                output="screen",
+            ),
+        ]
+    )
