@@ -77,7 +77,7 @@ class SameConv(nn.Conv2d):
 
 
 class InvertedResidual(nn.Module):
-    """Expand, depthwise, project (MobileNetV2 block, no squeeze-and-excite, ReLU6); BatchNorm folded into the convolutions."""
+    """Expand, depthwise, project: MobileNetV2's block with ReLU6 and with BatchNorm folded into the convolutions."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int, expand_ratio: int) -> None:
         super().__init__()
@@ -163,7 +163,9 @@ def build_backbone(name: str) -> ResNet | EfficientNetLite0:
 
 
 @torch.no_grad()
-def fold_batch_norm(weight: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, var: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+def fold_batch_norm(
+    weight: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, var: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
     """Weight [O, ...] and bias [O] of the convolution that equals convolution (without bias) then BatchNorm."""
     scale = gamma / torch.sqrt(var + eps)
     return weight * scale.reshape(-1, *[1] * (weight.dim() - 1)), beta - mean * scale

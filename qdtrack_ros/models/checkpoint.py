@@ -1,4 +1,7 @@
-"""Weights on disk: safetensors of our own layout, and the ImageNet files that training starts from. Never a pickle that runs code."""
+"""Weights on disk: safetensors of our own layout, official checkpoints, and the ImageNet files training starts from.
+
+A pickle that wants to run code is refused, and nothing of it runs.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from qdtrack_ros.models.backbones import EfficientNetLite0, InvertedResidual, SameConv, fold_batch_norm
+from qdtrack_ros.models.conversion import ConversionError, convert_syscv, listed, recognise_layout
 
 
 class CheckpointError(RuntimeError):
@@ -56,7 +60,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         CheckpointError: missing, truncated, not a weights file, or a pickle that wants to run code.
     """
     if not path.is_file():
-        raise CheckpointError(f"weights file {path} does not exist; check the path, or leave it empty for the preset's own")
+        raise CheckpointError(
+            f"weights file {path} does not exist; check the path, or leave it empty for the preset's own"
+        )
     try:
         if path.suffix == ".safetensors":
             with safe_open(str(path), framework="pt") as file:
@@ -67,17 +73,20 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
-            f"weights file {path} is damaged, or holds more than tensors and was refused ({reason}); get it again from a source you trust"
+            f"weights file {path} is damaged, or holds more than tensors and was refused ({reason}); "
+            "get it again from a source you trust"
         ) from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise CheckpointError(f"weights file {path} holds no state dict of tensors; expected a checkpoint of this model")
+        raise CheckpointError(
+            f"weights file {path} holds no state dict of tensors; expected a checkpoint of this model"
+        )
     return content
 
 
 def load_weights(model: nn.Module, path: Path) -> str:
-    """Load weights into a model; every key must be there and fit.
+    """Load weights, of our own layout or of SysCV/qdtrack's, into a model; every key must be there and fit.
 
     Returns:
         Hash of the weights (sha256, first 16 digits), by which embeddings and engines are told apart.
@@ -86,20 +95,25 @@ def load_weights(model: nn.Module, path: Path) -> str:
         CheckpointError: see :func:`read_weights`; or keys are missing, unknown or mis-shaped, all of which are listed.
     """
     found, expected = read_weights(path), model.state_dict()
-    problems = []
-    missing = sorted(set(expected) - set(found))
-    unknown = sorted(set(found) - set(expected))
+    layout = recognise_layout(found)
+    if layout is not None:
+        try:
+            found = convert_syscv(found, expected, layout)
+        except ConversionError as error:
+            raise CheckpointError(f"weights file {path}: {error}") from error
     shapes = [
         f"{name} is {list(found[name].shape)}, expected {list(expected[name].shape)}"
         for name in sorted(set(found) & set(expected))
         if found[name].shape != expected[name].shape
     ]
-    for title, names in (("missing", missing), ("unknown", unknown), ("mis-shaped", shapes)):
-        if names:
-            shown = "; ".join(names[:8]) + (f"; and {len(names) - 8} more" if len(names) > 8 else "")
-            problems.append(f"{len(names)} {title}: {shown}")
-    if problems:
-        raise CheckpointError(f"weights file {path} is of another model than the preset's. " + ". ".join(problems))
+    faults = {
+        "missing": sorted(set(expected) - set(found)),
+        "unknown": sorted(set(found) - set(expected)),
+        "mis-shaped": shapes,
+    }
+    if any(faults.values()):
+        lists = ". ".join(f"{len(names)} {title}: {listed(names)}" for title, names in faults.items() if names)
+        raise CheckpointError(f"weights file {path} is of another model than the preset's. {lists}")
     bad = sorted(name for name, tensor in found.items() if tensor.is_floating_point() and not tensor.isfinite().all())
     if bad:
         raise CheckpointError(f"weights file {path} has NaN or infinite values in {', '.join(bad[:8])}; get it again")
@@ -131,10 +145,14 @@ def load_efficientnet_lite0(backbone: EfficientNetLite0, path: Path) -> None:
     def take(conv: str, norm: str, name: str) -> None:
         try:
             weight = source.pop(f"{conv}.weight")
-            statistics = [source.pop(f"{norm}.{part}") for part in ("weight", "bias", "running_mean", "running_var")]
+            gamma, beta, mean, var = (
+                source.pop(f"{norm}.{k}") for k in ("weight", "bias", "running_mean", "running_var")
+            )
         except KeyError as error:
-            raise CheckpointError(f"{path} has no {error.args[0]}; expected EfficientNet-Lite0 ImageNet weights") from error
-        target[f"{name}.weight"], target[f"{name}.bias"] = fold_batch_norm(weight, *statistics, 1e-3)
+            raise CheckpointError(
+                f"{path} has no {error.args[0]}; expected EfficientNet-Lite0 ImageNet weights"
+            ) from error
+        target[f"{name}.weight"], target[f"{name}.bias"] = fold_batch_norm(weight, gamma, beta, mean, var, 1e-3)
 
     take("_conv_stem", "_bn0", "stem")
     for index, block in enumerate(backbone.blocks):
@@ -160,5 +178,6 @@ def load_torchvision_resnet(backbone: nn.Module, path: Path) -> None:
     result = backbone.load_state_dict(source, strict=False)
     if result.missing_keys or result.unexpected_keys:
         raise CheckpointError(
-            f"{path} is not torchvision's ResNet of this depth: missing {result.missing_keys[:4]}, unknown {result.unexpected_keys[:4]}"
+            f"{path} is not torchvision's ResNet of this depth: missing {listed(result.missing_keys) or 'nothing'}, "
+            f"unknown {listed(result.unexpected_keys) or 'nothing'}"
         )

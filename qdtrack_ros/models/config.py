@@ -10,7 +10,8 @@ class ProposalConfig:
     """How region proposals are picked from the anchors (Faster R-CNN, section 3.1; mmdet 2.x ``RPNHead``).
 
     Args:
-        per_level: anchors kept per pyramid level before NMS, by objectness. Raising it costs time and helps crowds of tiny objects.
+        per_level: anchors kept per pyramid level before NMS, by objectness. Raising it costs time and helps crowds of
+            tiny objects.
         nms_iou: NMS threshold within a level.
         total: proposals kept in all, by objectness. The box head's cost is proportional to it.
         min_size: proposals whose width or height is not above this (pixels) are dropped.
@@ -26,7 +27,7 @@ class ProposalConfig:
 class ModelConfig:
     """Architecture of one QDTrack network.
 
-    The defaults are the R50-FPN of the paper's BDD100K configuration (section 4.2 and the official ``faster_rcnn_r50_fpn``).
+    The defaults are the R50-FPN of the paper's BDD100K configuration (section 4.2; official ``faster_rcnn_r50_fpn``).
 
     Args:
         num_classes: foreground classes; background is the last column of the classifier.
@@ -36,7 +37,8 @@ class ModelConfig:
         anchor_scales: anchor side at aspect ratio 1, in units of the level's stride.
         anchor_ratios: height / width of the anchors.
         proposals: proposal selection at test time.
-        roi_finest_size: boxes with sqrt(area) below twice this many pixels are pooled from the finest level (FPN, equation 1).
+        roi_finest_size: boxes with sqrt(area) below twice this many pixels are pooled from the finest level (FPN,
+            equation 1).
         box_fc_channels: width of the box head's two fully connected layers.
         class_agnostic_boxes: one set of box deltas for all classes.
         score_threshold: detections below it are dropped. Raising it loses faint objects and saves time.

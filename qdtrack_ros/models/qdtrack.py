@@ -1,4 +1,4 @@
-"""QDTrack in its reference form: eager, any image size, exact torchvision operators; training and golden tests use it."""
+"""QDTrack in its reference form: eager, any image size, exact torchvision operators. Training uses it."""
 
 from __future__ import annotations
 

@@ -38,9 +38,7 @@ class RPN(nn.Module):
         ratios: anchor heights / widths.
     """
 
-    def __init__(
-        self, channels: int, strides: Sequence[int], scales: Sequence[float], ratios: Sequence[float]
-    ) -> None:
+    def __init__(self, channels: int, strides: Sequence[int], scales: Sequence[float], ratios: Sequence[float]) -> None:
         super().__init__()
         self.strides = tuple(strides)
         self._base_anchors = [base_anchors(stride, scales, ratios) for stride in strides]

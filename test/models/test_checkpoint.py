@@ -1,0 +1,253 @@
+"""Weights files: what was written is read, and a bad file is refused with its name, the reason and the remedy."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import load_file, save_file
+
+from qdtrack_ros.models import ModelConfig, QDTrack
+from qdtrack_ros.models.backbones import EfficientNetLite0, ResNet
+from qdtrack_ros.models.checkpoint import (
+    CheckpointError,
+    load_efficientnet_lite0,
+    load_torchvision_resnet,
+    load_weights,
+    read_weights,
+    save_weights,
+    weights_hash,
+)
+
+TINY = ModelConfig(
+    num_classes=2,
+    backbone="efficientnet_lite0",
+    fpn_channels=32,
+    fpn_levels=4,
+    box_fc_channels=16,
+    embedding_convs=1,
+    embedding_conv_channels=32,
+    embedding_fc_channels=0,
+    embedding_dim=8,
+)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    model = QDTrack(TINY)
+    path = tmp_path / "deep" / "model.safetensors"
+    save_weights(model, path, {"trained": "on nothing"}, half=False)
+    return model, path
+
+
+def test_round_trip(saved):
+    model, path = saved
+    other = QDTrack(TINY)
+    assert weights_hash(other) != weights_hash(model)
+    assert load_weights(other, path) == weights_hash(model) == weights_hash(other)
+    assert all(torch.equal(a, b) for a, b in zip(other.state_dict().values(), model.state_dict().values(), strict=True))
+    assert os.listdir(path.parent) == [path.name]
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_half_precision_is_read_back_as_float32(tmp_path):
+    model, path = QDTrack(TINY), tmp_path / "half.safetensors"
+    save_weights(model, path)
+    assert {t.dtype for t in load_file(path).values()} == {torch.float16}
+    other = QDTrack(TINY)
+    load_weights(other, path)
+    for found, wanted in zip(other.state_dict().values(), model.state_dict().values(), strict=True):
+        assert found.dtype == torch.float32
+        assert torch.equal(found, wanted.half().float())
+
+
+def test_a_failed_write_leaves_the_old_file(saved, monkeypatch):
+    model, path = saved
+    before = path.read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        save_weights(QDTrack(TINY), path)
+    assert path.read_bytes() == before
+    assert os.listdir(path.parent) == [path.name]
+
+
+def refused(path, *words):
+    with pytest.raises(CheckpointError) as error:
+        load_weights(QDTrack(TINY), path)
+    message = str(error.value)
+    assert str(path) in message
+    for word in words:
+        assert re.search(word, message), message
+
+
+def test_missing(tmp_path):
+    refused(tmp_path / "none.safetensors", "does not exist", "check the path")
+    refused(tmp_path, "does not exist")
+
+
+@pytest.mark.parametrize("keep", [0, 5, 1000])
+def test_truncated_safetensors(saved, keep):
+    _, path = saved
+    path.write_bytes(path.read_bytes()[:keep])
+    refused(path, "damaged", "get it again")
+
+
+@pytest.mark.parametrize("keep", [0, 5, 1000])
+def test_truncated_torch_file(tmp_path, keep):
+    path = tmp_path / "model.pth"
+    torch.save(QDTrack(TINY).state_dict(), path)
+    path.write_bytes(path.read_bytes()[:keep])
+    refused(path, "damaged", "get it again")
+
+
+def test_not_weights_at_all(tmp_path):
+    for name, content in (("a.safetensors", b"\x89PNG" * 99), ("a.pth", b"hello\n" * 99), ("b.pth", b"\x00" * 99)):
+        (tmp_path / name).write_bytes(content)
+        refused(tmp_path / name, "damaged", "get it again")
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"a": 1}, {"state_dict": {"a": "text"}}, torch.zeros(3)])
+def test_torch_file_without_a_state_dict(tmp_path, content):
+    torch.save(content, tmp_path / "other.pt")
+    refused(tmp_path / "other.pt", "no state dict of tensors")
+
+
+class Malicious:
+    """Unpickling this runs a command."""
+
+    def __init__(self, trace):
+        self.trace = trace
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.trace}",)
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_a_pickle_that_wants_to_run_code_is_refused_and_nothing_runs(tmp_path, plain):
+    path, trace = tmp_path / "evil.pth", tmp_path / "trace"
+    content = {"state_dict": {"backbone.stem.weight": torch.zeros(1)}, "meta": Malicious(trace)}
+    if plain:
+        path.write_bytes(pickle.dumps(content))
+    else:
+        torch.save(content, path)
+    refused(path, "refused", "source you trust")
+    assert not trace.exists()
+    torch.load(path, weights_only=False) if not plain else pickle.loads(path.read_bytes())
+    assert trace.exists()  # the file was armed indeed
+
+
+def test_another_model_lists_missing_unknown_and_mis_shaped(saved):
+    model, path = saved
+    state = dict(model.state_dict())
+    state["something.else"] = torch.zeros(1)
+    del state["rpn.conv.bias"]
+    state["box_head.classifier.bias"] = torch.zeros(9)
+    save_file(state, path)
+    refused(
+        path,
+        "another model",
+        r"1 missing: rpn\.conv\.bias",
+        r"1 unknown: something\.else",
+        r"1 mis-shaped: box_head\.classifier\.bias is \[9\], expected \[3\]",
+    )
+
+
+def test_a_long_list_is_cut_and_counted(saved):
+    model, path = saved
+    save_file({f"strange.{i:02d}": torch.zeros(1) for i in range(20)}, path)
+    refused(path, r"20 unknown: strange\.00.*and 12 more")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers(saved, value):
+    model, path = saved
+    model.state_dict()["rpn.conv.bias"][3] = value
+    save_weights(model, path)
+    refused(path, r"NaN or infinite values in rpn\.conv\.bias", "get it again")
+
+
+def test_a_refused_file_leaves_the_model_alone(saved):
+    model, path = saved
+    before = weights_hash(model)
+    save_file({"rpn.conv.bias": torch.ones(32)}, path)
+    with pytest.raises(CheckpointError):
+        load_weights(model, path)
+    assert weights_hash(model) == before
+
+
+def lite0_file(path, backbone):
+    """A file in the layout of the ImageNet weights, for which the folded weights are known."""
+    generator = torch.Generator().manual_seed(0)
+    state, folded = {}, {}
+
+    def add(conv, norm, name, module):
+        weight = torch.randn(module.weight.shape, generator=generator)
+        parts = {k: torch.rand(len(weight), generator=generator) + 0.5 for k in ("weight", "bias", "running_mean")}
+        parts["running_var"] = torch.rand(len(weight), generator=generator) + 0.5
+        state[f"{conv}.weight"] = weight
+        state.update({f"{norm}.{k}": v for k, v in parts.items()}, **{f"{norm}.num_batches_tracked": torch.tensor(5)})
+        folded[name] = (weight, parts)
+
+    add("_conv_stem", "_bn0", "stem", backbone.stem)
+    for i, block in enumerate(backbone.blocks):
+        if block.expand is not None:
+            add(f"_blocks.{i}._expand_conv", f"_blocks.{i}._bn0", f"blocks.{i}.expand", block.expand)
+        add(f"_blocks.{i}._depthwise_conv", f"_blocks.{i}._bn1", f"blocks.{i}.depthwise", block.depthwise)
+        add(f"_blocks.{i}._project_conv", f"_blocks.{i}._bn2", f"blocks.{i}.project", block.project)
+    state.update({"_conv_head.weight": torch.zeros(1), "_bn1.weight": torch.zeros(1), "_fc.bias": torch.zeros(1)})
+    torch.save(state, path)
+    return state, folded
+
+
+def test_efficientnet_weights_are_folded(tmp_path):
+    backbone, path = EfficientNetLite0(), tmp_path / "lite0.pth"
+    _, folded = lite0_file(path, backbone)
+    load_efficientnet_lite0(backbone, path)
+    modules = dict(backbone.named_modules())
+    for name, (weight, norm) in folded.items():
+        x = torch.randn(1, weight.shape[1] * modules[name].groups, 8, 8)
+        plain = torch.nn.functional.conv2d(x, weight, groups=modules[name].groups)
+        wanted = torch.nn.functional.batch_norm(
+            plain, norm["running_mean"], norm["running_var"], norm["weight"], norm["bias"], eps=1e-3
+        )
+        found = torch.nn.functional.conv2d(x, modules[name].weight, modules[name].bias, groups=modules[name].groups)
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-3)
+
+
+def test_efficientnet_file_with_a_key_too_few_or_too_many(tmp_path):
+    backbone, path = EfficientNetLite0(), tmp_path / "lite0.pth"
+    state, _ = lite0_file(path, backbone)
+    torch.save({k: v for k, v in state.items() if k != "_blocks.3._bn1.bias"}, path)
+    with pytest.raises(CheckpointError, match=r"lite0\.pth has no _blocks\.3\._bn1\.bias"):
+        load_efficientnet_lite0(backbone, path)
+    torch.save({**state, "_blocks.16._bn0.bias": torch.zeros(3)}, path)
+    with pytest.raises(CheckpointError, match=r"lite0\.pth has keys.*_blocks\.16\._bn0\.bias"):
+        load_efficientnet_lite0(backbone, path)
+
+
+def test_torchvision_resnet(tmp_path):
+    source, path = torchvision.models.resnet50(weights=None), tmp_path / "resnet50.pth"
+    # As in the file that torchvision offers: with a classifier, without batch counters.
+    state = {k: v for k, v in source.state_dict().items() if not k.endswith("num_batches_tracked")}
+    torch.save(state, path)
+    backbone = ResNet(50)
+    load_torchvision_resnet(backbone, path)
+    assert torch.equal(backbone.layer4[2].conv3.weight, source.layer4[2].conv3.weight)
+    with torch.device("meta"):
+        deeper = ResNet(101)
+    with pytest.raises(CheckpointError, match=r"not torchvision's ResNet of this depth: missing layer3\.6"):
+        load_torchvision_resnet(deeper, path)
+
+
+def test_read_weights_takes_bare_and_wrapped_state_dicts(tmp_path):
+    for number, content in enumerate(({"a": torch.ones(2)}, {"epoch": 3, "state_dict": {"a": torch.ones(2)}})):
+        torch.save(content, tmp_path / f"{number}.pth")
+        assert read_weights(tmp_path / f"{number}.pth")["a"].tolist() == [1.0, 1.0]
