@@ -1,1 +1,1 @@
-"""The `qdtrack` command: `main.py` finds the command, and each command is one module that is loaded only when it is used."""
+"""The `qdtrack` command: `main.py` finds the command; each is one module, loaded only when it is used."""

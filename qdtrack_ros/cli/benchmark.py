@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     association.add_argument("--memory", type=positive, default=223, help="entries of the memory (default: 223)")
     association.add_argument("--dim", type=positive, default=256, help="length of an embedding (default: 256)")
     engine = what.add_parser("engine", help="a picture to detections with embeddings")
-    engine.add_argument("--size", type=size, default=(768, 576), metavar="WxH", help="of the picture (default: 768x576)")
+    engine.add_argument("--size", type=size, default=(768, 576), metavar="WxH", help="of a picture (default: 768x576)")
     engine.add_argument("--batch", type=positive, default=1, help="pictures at once (default: 1)")
     add_model_options(engine)
     for sub, repeats in ((association, 200), (engine, 50)):
@@ -44,21 +44,24 @@ def run(arguments: argparse.Namespace) -> int:
     limit_threads(arguments.threads)
     machine = describe_machine()  # before the measurement adds to the load
     results = association_figures(arguments) if arguments.what == "association" else engine_figures(arguments)
-    print(f"{machine['processor']}, {machine['cores']} cores, load {machine['load_average']}, GPU {machine['gpu'] or 'none'}")
+    gpu = machine["gpu"] or "none"
+    print(f"{machine['processor']}, {machine['cores']} cores, load {machine['load_average']}, GPU {gpu}")
     for result in results:
         name = ", ".join(f"{key} {value}" for key, value in result["case"].items())
         figures = ", ".join(f"{key} {value:.3f}" for key, value in result["milliseconds"].items())
         print(f"{name}: {figures} ms")
     if arguments.json is not None:
-        write_json(arguments.json, {"benchmark": arguments.what, "machine": machine, "threads": arguments.threads, "results": results})
+        facts = {"benchmark": arguments.what, "machine": machine, "threads": arguments.threads}
+        write_json(arguments.json, {**facts, "results": results})
         print(f"figures: {arguments.json}")
     return 0
 
 
 def limit_threads(threads: int | None) -> None:
-    """Run on so many threads: libraries read these when they are first imported, which this command has not done yet."""
+    """Run on so many threads: libraries read this when they are first imported, which has not happened yet."""
     if threads is not None:
-        os.environ.update({name: str(threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")})
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+            os.environ[name] = str(threads)
 
 
 def association_figures(arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -83,20 +86,22 @@ def association_times(count: int, memory: int, dim: int, repeats: int) -> dict[s
 
     rng = np.random.default_rng(0)
     config = AssociationConfig(init_score=0.7, object_score=0.3, match_score=0.5, memory_frames=10)
-    filled = QuasiDenseTracker(config)
     objects = scattered(rng, max(count, memory), dim)
-    filled.step(*(part[:memory] for part in objects), 0)
-    if len(filled.tracks) != memory:
-        raise AssertionError(f"the memory holds {len(filled.tracks)} entries instead of {memory}")
-    state = filled.state_dict()
-    seen_boxes, scores, labels, embeddings = (part[:count] for part in objects)
-    seen_embeddings = embeddings + rng.normal(0, 0.1, embeddings.shape).astype(np.float32)
+    known, seen = rows(objects, memory), rows(objects, count)
     tracker = QuasiDenseTracker(config)
+    tracker.step(*known, frame_index=0)
+    if len(tracker.tracks) != memory:
+        raise AssertionError(f"the memory holds {len(tracker.tracks)} entries instead of {memory}")
+    state = tracker.state_dict()
+    embeddings = seen.embeddings + rng.normal(0, 0.1, seen.embeddings.shape).astype(np.float32)
+    seen = seen._replace(boxes=seen.boxes + np.float32(1), embeddings=embeddings)
+    return percentiles(lambda: tracker.step(*seen, frame_index=1), repeats, lambda: tracker.load_state_dict(state))
 
-    def restore() -> None:
-        tracker.load_state_dict(state)
 
-    return percentiles(lambda: tracker.step(seen_boxes + 1, scores, labels, seen_embeddings, 1), repeats, restore)
+def rows(detections: Detections, count: int) -> Detections:
+    """The first ones."""
+    boxes, scores, labels, embeddings = detections
+    return type(detections)(boxes[:count], scores[:count], labels[:count], embeddings[:count])
 
 
 def scattered(rng: np.random.Generator, count: int, dim: int) -> Detections:
@@ -139,7 +144,9 @@ def engine_figures(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     return [{"case": case, "milliseconds": times}]
 
 
-def percentiles(call: Callable[[], object], repeats: int, before: Callable[[], object] | None = None) -> dict[str, float]:
+def percentiles(
+    call: Callable[[], object], repeats: int, before: Callable[[], object] | None = None
+) -> dict[str, float]:
     """Milliseconds of a call after a warm-up; what `before` does each time is not measured."""
     import numpy as np
 

@@ -87,7 +87,8 @@ def run(arguments: argparse.Namespace) -> int:
 def basics() -> Iterator[Finding]:
     """Python and what tracking needs."""
     version = platform.python_version()
-    yield Finding("python", sys.version_info >= (3, 10), f"{version} {sys.executable}", "install Python 3.10 or later", True)
+    enough = sys.version_info >= (3, 10)
+    yield Finding("python", enough, f"{version} {sys.executable}", "install Python 3.10 or later", True)
     yield torch_finding()
     for package in PACKAGES:
         yield package_finding(package)
@@ -183,7 +184,8 @@ def preset_finding(name: str) -> Finding:
             engine.warmup()
             return Finding(name, True, f"{preset.weights}, model {engine.model_id}", needed=needed)
     except (ValueError, RuntimeError, OSError) as error:
-        return Finding(name, False, _reason(error), f"put the file in its place, or track with --preset {name} --weights FILE", needed)
+        remedy = f"put the file in its place, or track with --preset {name} --weights FILE"
+        return Finding(name, False, _reason(error), remedy, needed)
 
 
 def package_finding(package: Package) -> Finding:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # Labels of ours that mean what the ground truth's classes mean.
 PEDESTRIAN_LABELS = ("pedestrian", "person")
 _KITTI_COLUMNS = 17
+RATES = ("MOTA", "IDF1", "HOTA", "DetA", "AssA", "MOTP", "IDP", "IDR")
+COUNTS = ("IDs", "Frag", "FP", "FN", "MT", "ML", "GT")
 
 _EPILOG = """Examples:
   qdtrack evaluate MOT17-09-FRCNN/                         a MOTChallenge folder brings its ground truth
@@ -148,7 +150,8 @@ def track(
         tracker = OfflineTracker(engine, preset.association, trail_length=0)
         frames: list[FrameTracks] = []
         began_s = time.perf_counter()
-        for frame in tqdm(itertools.islice(sequence.frames, count), total=count, unit="frame", desc=sequence.name, disable=None):
+        source = itertools.islice(sequence.frames, count)
+        for frame in tqdm(source, total=count, unit="frame", desc=sequence.name, disable=None):
             picture = tracker.step(frame)
             frames.append(only(picture.tracks, wanted) if picture is not None else FrameTracks.empty())
         frames += [FrameTracks.empty()] * (count - len(frames))  # a damaged file ends before its header says
@@ -184,12 +187,12 @@ def only(tracks: FrameTracks, labels: Iterable[int]) -> FrameTracks:
     import numpy as np
 
     keep = np.isin(tracks.labels, list(labels))
-    return type(tracks)(*(part[keep] for part in tracks))
+    return type(tracks)(tracks.ids[keep], tracks.boxes[keep], tracks.scores[keep], tracks.labels[keep])
 
 
 def table(rows: Sequence[tuple[str, Metrics]]) -> str:
     """The figures as text, one line a sequence; rates in percent."""
-    columns = ("MOTA", "IDF1", "HOTA", "DetA", "AssA", "MOTP", "IDP", "IDR", "IDs", "Frag", "FP", "FN", "MT", "ML", "GT")
+    columns = (*RATES, *COUNTS)
     width = max([len("sequence"), *(len(name) for name, _ in rows)])
     lines = [f"{'sequence':{width}}" + "".join(f"{column:>7}" for column in columns)]
     for name, m in rows:

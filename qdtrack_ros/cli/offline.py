@@ -90,11 +90,12 @@ class OfflineTracker:
         try:
             image = frame.load()
         except DataError as error:
-            return self._drop("undecodable", f"frame {frame.index} is left out: {error}")
-        # The order of the node: a late frame, too, is first detected on; skipping that changes no result.
+            self._drop("undecodable", f"frame {frame.index} is left out: {error}")
+            return None
         check = self._guard.check(frame.timestamp_ns or 0)
         if check.verdict is Verdict.DROP:
-            return self._drop("out of order", f"frame {frame.index} is left out: its stamp is before that of the last one")
+            self._drop("out of order", f"frame {frame.index} is left out: its stamp is before the last one's")
+            return None
         if check.verdict is Verdict.RESET:
             logger.warning("frame %d: %s", frame.index, check.warning)
             self._first_id = self.identities

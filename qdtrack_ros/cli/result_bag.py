@@ -94,9 +94,7 @@ class ResultBag:
             "vision_msgs/msg/Detection2D",
             header=header,
             results=[self._new("vision_msgs/msg/ObjectHypothesisWithPose", hypothesis=hypothesis, pose=pose)],
-            bbox=self._new(
-                "vision_msgs/msg/BoundingBox2D", center=center, size_x=right - left, size_y=bottom - top
-            ),
+            bbox=self._new("vision_msgs/msg/BoundingBox2D", center=center, size_x=right - left, size_y=bottom - top),
             id=str(view.track.id + first_id),
         )
 

@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mot", type=Path, metavar="FILE.txt", help="tracks in MOTChallenge format")
     parser.add_argument("--bag", type=Path, metavar="FOLDER", help="rosbag2 with the messages the node would publish")
     parser.add_argument("--topic", help="images of a bag (default: its only image topic)")
-    parser.add_argument("--rate", type=positive_number, help="frames a second of the video written (default: the source's)")
+    parser.add_argument("--rate", type=positive_number, help="frames a second of the video (default: the source's)")
     parser.add_argument("--max-frames", type=positive, metavar="N", help="stop after N frames")
     add_model_options(parser)
 

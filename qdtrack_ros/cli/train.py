@@ -11,9 +11,11 @@ from qdtrack_ros.cli.options import add_set_option, overrides
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("config", type=Path, metavar="CONFIG", help="YAML file, e.g. config/training/pedestrian.yaml")
-    parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="where the paths of the sources start")
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="for checkpoints and weights (default: runs/NAME)")
-    parser.add_argument("--resume", type=Path, metavar="CKPT", help="checkpoint to go on from, e.g. runs/NAME/last.ckpt")
+    parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="where the sources' paths start")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="for checkpoints, weights (default: runs/NAME)")
+    parser.add_argument(
+        "--resume", type=Path, metavar="CKPT", help="go on from this checkpoint, e.g. runs/NAME/last.ckpt"
+    )
     add_set_option(parser, "of the configuration, e.g. steps=500 optimizer.learning_rate=0.001")
 
 

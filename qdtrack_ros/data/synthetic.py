@@ -1,4 +1,4 @@
-"""A street that is drawn, not filmed: people-like figures walk over it, and their true boxes and identities are known."""
+"""A street that is drawn, not filmed: figures like people walk over it; their boxes and identities are known."""
 
 from __future__ import annotations
 
@@ -41,7 +41,11 @@ class Walker(NamedTuple):
 
 
 def street(
-    frame_count: int = 300, size: tuple[int, int] = (768, 576), walkers: int = 8, frame_rate: float = FRAME_RATE, seed: int = 0
+    frame_count: int = 300,
+    size: tuple[int, int] = (768, 576),
+    walkers: int = 8,
+    frame_rate: float = FRAME_RATE,
+    seed: int = 0,
 ) -> Sequence:
     """A video of people crossing a street, drawn frame by frame as it is read; the same seed gives the same pixels.
 
@@ -155,8 +159,14 @@ def _draw_person(picture: Image, person: Walker, box: tuple[float, float, float,
     def limb(start: tuple[float, float], end: tuple[float, float], thick: float, colour: tuple[int, int, int]) -> None:
         cv2.line(picture, point(*start), point(*end), colour, max(2, round(thick * tall)), cv2.LINE_AA)
 
+    def oval(
+        middle: tuple[float, float], radii: tuple[float, float], colour: tuple[int, int, int], start: int = 0
+    ) -> None:
+        axes = (round(radii[0] * tall), round(radii[1] * tall))
+        cv2.ellipse(picture, point(*middle), axes, 0, start, 360, colour, cv2.FILLED)
+
     shadow = tuple(int(v) for v in picture[min(max(round(bottom) - 1, 0), len(picture) - 1), 0] * 0.6)
-    cv2.ellipse(picture, point(0, 1.0), (round(0.2 * tall), round(0.035 * tall)), 0, 0, 360, shadow, cv2.FILLED)
+    oval((0.0, 1.0), (0.2, 0.035), (shadow[0], shadow[1], shadow[2]))
     dark = tuple(round(0.75 * v) for v in person.shirt)
     back = (dark[0], dark[1], dark[2])
     for side, colour in ((-1, person.trousers), (1, person.trousers)):
@@ -165,9 +175,9 @@ def _draw_person(picture: Image, person: Walker, box: tuple[float, float, float,
         limb((foot * 0.6, 0.75), (foot, 0.96), 0.08, colour)
         limb((foot, 0.975), (foot + 0.05 * math.copysign(1, person.speed), 0.975), 0.04, (30, 30, 30))
     limb((0.0, 0.23), (-0.13 * swing, 0.5), 0.065, back)
-    cv2.ellipse(picture, point(0, 0.35), (round(0.105 * tall), round(0.19 * tall)), 0, 0, 360, person.shirt, cv2.FILLED)
+    oval((0.0, 0.35), (0.105, 0.19), person.shirt)
     limb((0.0, 0.24), (0.13 * swing, 0.5), 0.065, back)
     limb((0.13 * swing, 0.5), (0.14 * swing, 0.52), 0.05, person.skin)
     limb((0.0, 0.13), (0.0, 0.2), 0.06, person.skin)
-    cv2.ellipse(picture, point(0, 0.085), (round(0.055 * tall), round(0.075 * tall)), 0, 0, 360, person.skin, cv2.FILLED)
-    cv2.ellipse(picture, point(0, 0.06), (round(0.06 * tall), round(0.06 * tall)), 0, 180, 360, person.hair, cv2.FILLED)
+    oval((0.0, 0.085), (0.055, 0.075), person.skin)
+    oval((0.0, 0.06), (0.06, 0.06), person.hair, 180)

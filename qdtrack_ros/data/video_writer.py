@@ -1,4 +1,4 @@
-"""Video files: H.264, which every browser plays, where PyAV is installed, else MPEG-4 by OpenCV. Only this module imports ``av``."""
+"""Video files: H.264, which browsers play, where PyAV is installed, else MPEG-4 by OpenCV. Only here is ``av`` used."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ class _OpenCvEncoder:
     def __init__(self, path: Path, rate: float, size: tuple[int, int]) -> None:
         self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
         if not self._writer.isOpened():
-            raise DataError(f"OpenCV cannot write {path.parent}/*{path.suffix}; is the folder writable? Else: pip install av")
+            raise DataError(f"OpenCV cannot write a video in {path.parent}; is it writable? Else try: pip install av")
 
     def add(self, picture: Image) -> None:
         self._writer.write(picture)
