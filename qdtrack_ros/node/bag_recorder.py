@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -51,25 +52,23 @@ class BagRecorder:
     """
 
     def __init__(self, path: str | Path, topics: Sequence[RecordedTopic], storage: str = "sqlite3") -> None:
-        kinds = {topic: message_class(topic.type_name) for topic in topics}
-        self._writer = BagWriter(path, storage)
+        self._topics = list(topics)
+        self._kinds = [message_class(topic.type_name) for topic in topics]
         self._counts: Counter[str] = Counter()
         self._error: Exception | None = None
-        self._closed = False
-        for topic in topics:
-            self._writer.add_topic(topic.name, topic.type_name, topic.latched)
+        self._closed = self._discard = False
         self._context = rclpy.Context()
         rclpy.init(args=[], context=self._context)
         self._node = Node("qdtrack_recorder", context=self._context, use_global_arguments=False, enable_rosout=False)
-        self._subscriptions = [
-            self._node.create_subscription(kinds[topic], topic.name, self._writer_of(topic), _profile(topic), raw=True)
-            for topic in topics
-        ]
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._spin, name="qdtrack_recorder", daemon=True)
+        self._ready, self._stop = threading.Event(), threading.Event()
+        # One thread opens, writes and closes the bag: SQLite allows no other way.
+        self._thread = threading.Thread(target=self._run, args=(path, storage), name="qdtrack_recorder", daemon=True)
         self._thread.start()
+        self._ready.wait()
+        if self._error is not None:
+            self.close()
 
     def __enter__(self) -> BagRecorder:
         """It records from its construction on."""
@@ -79,11 +78,12 @@ class BagRecorder:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close, or discard the bag after an exception."""
-        if kind is None:
+        self._discard = kind is not None
+        try:
             self.close()
-        else:
-            self._end()
-            self._writer.discard()
+        except Exception:
+            if kind is None:  # else the exception that is under way says more
+                raise
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -93,7 +93,7 @@ class BagRecorder:
     def wait_for_publishers(self, timeout_s: float) -> bool:
         """Wait until every topic has a publisher; False when that took too long."""
         deadline = time.monotonic() + timeout_s
-        while any(self._node.count_publishers(item.topic_name) == 0 for item in self._subscriptions):
+        while any(self._node.count_publishers(item.topic_name) == 0 for item in self._node.subscriptions):
             if time.monotonic() > deadline:
                 return False
             time.sleep(_POLL_S)
@@ -118,40 +118,46 @@ class BagRecorder:
         Raises:
             Exception: what kept a message from being written, e.g. a full disk; no bag is left then.
         """
-        if self._closed:
-            return
-        self._end()
+        if not self._closed:
+            self._closed = True
+            self._stop.set()
+            self._executor.wake()
+            self._thread.join()
+            self._executor.remove_node(self._node)
+            self._node.destroy_node()
+            rclpy.shutdown(context=self._context)
         if self._error is not None:
-            self._writer.discard()
             raise self._error
-        self._writer.close()
 
-    def _writer_of(self, topic: RecordedTopic) -> Callable[[bytes], None]:
-        def write(payload: bytes) -> None:
-            if self._error is not None:
-                return
+    def _run(self, path: str | Path, storage: str) -> None:
+        try:
+            writer = BagWriter(path, storage)
             try:
-                self._writer.add(topic.name, topic.type_name, payload, time.time_ns())
-                self._counts[topic.name] += 1
-            except Exception as error:  # handed on by close
-                self._error = error
+                self._record(writer)
+            except Exception:
+                writer.discard()
+                raise
+            if self._discard:
+                writer.discard()
+            else:
+                writer.close()
+        except Exception as error:  # handed on by close
+            self._error = error
+        finally:
+            self._ready.set()
 
-        return write
-
-    def _spin(self) -> None:
+    def _record(self, writer: BagWriter) -> None:
+        for topic, kind in zip(self._topics, self._kinds, strict=True):
+            writer.add_topic(topic.name, topic.type_name, topic.latched)
+            write = partial(self._write, writer, topic)
+            self._node.create_subscription(kind, topic.name, write, _profile(topic), raw=True)
+        self._ready.set()
         while not self._stop.is_set():
             self._executor.spin_once(timeout_sec=0.1)
 
-    def _end(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        self._stop.set()
-        self._executor.wake()
-        self._thread.join()
-        self._executor.remove_node(self._node)
-        self._node.destroy_node()
-        rclpy.shutdown(context=self._context)
+    def _write(self, writer: BagWriter, topic: RecordedTopic, payload: bytes) -> None:
+        writer.add(topic.name, topic.type_name, payload, time.time_ns())
+        self._counts[topic.name] += 1
 
 
 def _profile(topic: RecordedTopic) -> QoSProfile:

@@ -63,8 +63,10 @@ def main(
 
     def end(signal_name: str) -> None:
         node.get_logger().info(f"{signal_name}: shutting down")
-        node.close()
-        ended.set_result(None)
+        try:
+            node.close()
+        finally:
+            ended.set_result(None)
 
     try:
         with _signals_to(lambda name: executor.create_task(end, name)):

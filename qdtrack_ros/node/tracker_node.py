@@ -63,6 +63,7 @@ class TrackerNode(LifecycleNode):
         self._pipeline: TrackingPipeline | None = None
         self._labels: Publisher[LabelInfo] | None = None
         self._active = False
+        self._finalized = False
         self._fault = ""
         self._last_error = ""
         self._stale: set[str] = set()
@@ -125,6 +126,7 @@ class TrackerNode(LifecycleNode):
         """Stop, save and free, from any state."""
 
         def shut_down() -> None:
+            self._finalized = True
             self._stop()
             self._release()
 
@@ -142,7 +144,8 @@ class TrackerNode(LifecycleNode):
 
     def close(self) -> None:
         """Shut down in order, as SIGINT and SIGTERM ask for."""
-        self.trigger_shutdown()
+        if not self._finalized:
+            self.trigger_shutdown()
 
     @property
     def _full_name(self) -> str:

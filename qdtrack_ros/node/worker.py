@@ -173,7 +173,9 @@ class FrameWorker:
             self._engine_failed([job], error)
             return
         if check.warning:
-            self._outputs.report(Severity.WARNING, f"{camera.name}:{check.kind}", f"camera {camera.name}: {check.warning}")
+            self._outputs.report(
+                Severity.WARNING, f"{camera.name}:{check.kind}", f"camera {camera.name}: {check.warning}"
+            )
         if tracked is None:
             stamp_s = job.image.stamp_ns / 1e9
             self._drop(camera, OUT_OF_ORDER, f"stamp {stamp_s:.6f} s is older than that of the frame before: dropped")

@@ -117,9 +117,7 @@ def test_bayer_patterns_interpolate_their_neighbours(pattern):
                     near = [(0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1)]
                     found = [(dr, dc) for dr, dc in near if colour_of[(row + dr) % 2, (column + dc) % 2] == colour]
                     closest = min(dr * dr + dc * dc for dr, dc in found)
-                    values = [
-                        int(mosaic[row + dr, column + dc]) for dr, dc in found if dr * dr + dc * dc == closest
-                    ]
+                    values = [int(mosaic[row + dr, column + dc]) for dr, dc in found if dr * dr + dc * dc == closest]
                     expected = (2 * sum(values) + len(values)) // (2 * len(values))
                 assert picture[row, column, channel] == expected
 

@@ -12,6 +12,7 @@ import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.srv import ChangeState, GetState
+from qdtrack_ros.msg import FrameTiming, TrackArray
 from rcl_interfaces.srv import GetParameters, SetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -22,10 +23,9 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 from vision_msgs.msg import Detection2DArray
 
-from qdtrack_ros.msg import FrameTiming, TrackArray
 from qdtrack_ros.node.messages import time_message
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0  # a limit for what never comes, generous for a busy machine
 S = 1_000_000_000
 HEIGHT, WIDTH = 60, 80
 RED, GREEN, BLUE, YELLOW = (0, 0, 255), (0, 255, 0), (255, 0, 0), (0, 255, 255)
@@ -117,6 +117,10 @@ class RosClient:
                 return value
             assert time.monotonic() < deadline, f"never came: {what}"
             time.sleep(0.005)
+
+    def close_publisher(self) -> None:
+        """Send no more images."""
+        self.node.destroy_publisher(self._images)
 
     def send(self, message: Any) -> None:
         """Publish an image."""

@@ -10,6 +10,7 @@ pytest.importorskip("rclpy", reason="rclpy is not installed: no ROS graph to tes
 
 import cv2
 import numpy as np
+from qdtrack_ros.msg import EmbeddingArray, Track
 from ros_client import BLUE, GREEN, HEIGHT, RED, WIDTH, YELLOW, S, image, picture
 from scripted_node import POISON
 from sensor_msgs.msg import CompressedImage, Image
@@ -17,7 +18,6 @@ from std_msgs.msg import Header
 from vision_msgs.msg import LabelInfo
 from visualization_msgs.msg import Marker, MarkerArray
 
-from qdtrack_ros.msg import EmbeddingArray, Track
 from qdtrack_ros.node.messages import time_message
 
 ONE = {RED: (10, 20, 30, 50)}
