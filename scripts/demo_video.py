@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -25,7 +26,7 @@ MAX_BAG_BYTES = 3 << 30
 
 
 def find_video(given: Path | None, cache: Path) -> Sequence:
-    """The sequence to track, at most RATE frames a second.
+    """The sequence to track, about RATE frames a second.
 
     Args:
         given: a video that the user names; None looks for vtest.avi.
@@ -45,7 +46,7 @@ def find_video(given: Path | None, cache: Path) -> Sequence:
 
 
 def sampled(sequence: Sequence) -> Sequence:
-    """Every n-th frame of a sequence, so that there are at most RATE a second, and no more than fit into the bag."""
+    """Every n-th frame of a sequence: about RATE a second where it has more, and no more than fit into the bag."""
     rate = sequence.frame_rate or RATE
     try:
         count = len(sequence.frames)
@@ -138,8 +139,9 @@ def cached_bag(sequence: Sequence, given: Path | None, cache: Path, topic: str, 
         DataError: the disk is too full, or a frame cannot be decoded.
     """
     frames = sequence.frames[:max_frames] if max_frames else sequence.frames
-    stamp = f"-{given.stat().st_mtime_ns}-{given.stat().st_size}" if given is not None and given.is_file() else ""
-    bag = cache / f"{sequence.name}{stamp}-{len(frames)}-{sequence.frame_rate:g}.bag"
+    stamp = f"-{given.stat().st_mtime_ns}" if given is not None else ""
+    name = re.sub(r"\W+", "_", sequence.name)
+    bag = cache / f"{name}{stamp}-{len(frames)}-{sequence.frame_rate:g}.bag"
     if (bag / "metadata.yaml").is_file():
         return bag
     for other in cache.glob("*.bag"):

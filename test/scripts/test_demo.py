@@ -1,4 +1,4 @@
-"""The parts of the demo, and the whole of it with an engine that finds nothing: `scripts/demo.py` as `make demo` runs it."""
+"""The parts of the demo, and the whole of it, as `make demo` runs it, with an engine that finds nothing."""
 
 from __future__ import annotations
 
