@@ -119,10 +119,8 @@ def engines() -> Iterator[Finding]:
 def ros() -> Iterator[Finding]:
     """The ROS 2 that this Python sees, and how its middleware is set up."""
     try:
-        from rclpy.utilities import get_rmw_implementation_identifier
-
+        middleware = importlib.import_module("rclpy.utilities").get_rmw_implementation_identifier()
         yield Finding("rclpy", True, _distribution("rclpy") or f"of ROS 2 {os.environ.get('ROS_DISTRO', '')}".strip())
-        middleware = get_rmw_implementation_identifier()
         yield Finding("middleware", True, middleware)
         if middleware.startswith("rmw_fastrtps"):
             yield profile_finding()

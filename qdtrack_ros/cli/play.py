@@ -34,13 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Play a bag until its end."""
     try:
-        import rclpy  # noqa: F401  (the player needs it; its own message would not say what to do)
+        from qdtrack_ros.node.bag_player import play
     except ImportError as error:
         raise ImportError(
-            f"playing needs ROS 2, and rclpy cannot be imported ({error}); source a ROS 2 install, or run `make setup`"
+            f"playing needs ROS 2 and rosbags ({error}); source a ROS 2 install, or run `make setup`"
         ) from error
-    from qdtrack_ros.node.bag_player import play
-
     stop = threading.Event()
     signal.signal(signal.SIGINT, lambda *_: stop.set())
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
