@@ -88,7 +88,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             return tuple(_convert(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
         if len(value) != len(arguments):
             raise ConfigurationError(f"{where} has {len(value)} entries; expected {len(arguments)}")
-        return tuple(_convert(a, item, f"{where}[{i}]") for i, (a, item) in enumerate(zip(arguments, value, strict=True)))
+        typed = enumerate(zip(arguments, value, strict=True))
+        return tuple(_convert(argument, item, f"{where}[{i}]") for i, (argument, item) in typed)
     if origin in (dict, Mapping):
         if not isinstance(value, Mapping):
             raise ConfigurationError(f"{where} is {value!r}; expected a mapping")

@@ -8,8 +8,8 @@ from pathlib import Path
 def share_path(relative: str) -> Path:
     """Path of a file that comes with the package.
 
-    A source tree is looked at first, then ``share/qdtrack_ros`` of the prefix that the package is installed in: the same
-    place after ``colcon build`` and after ``pip install``.
+    A source tree is looked at first, then ``share/qdtrack_ros`` of the prefix that the package is installed in: the
+    same place after ``colcon build`` and after ``pip install``.
 
     Args:
         relative: path below the repository's root, e.g. ``config/presets/pedestrian.yaml``.

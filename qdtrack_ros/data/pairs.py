@@ -15,15 +15,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from qdtrack_ros.data.appearance import apply_colour, degrade, random_colour
 from qdtrack_ros.data.transforms import (
     AugmentationConfig,
     LabelledPicture,
-    apply_colour,
     apply_view,
-    degrade,
     follow_view,
     mosaic,
-    random_colour,
     random_view,
 )
 from qdtrack_ros.data.types import Annotation, Frame, Sequence
@@ -68,7 +66,12 @@ class PairConfig:
 
 
 class Pair(NamedTuple):
-    """Key and reference picture, and for every key object the row of the same object in the reference, or -1 (int64 [N])."""
+    """A key and a reference picture.
+
+    Attributes:
+        key, reference: the pictures.
+        matches: int64 [N], for every key object the row of the same object in the reference, or -1.
+    """
 
     key: LabelledPicture
     reference: LabelledPicture
@@ -123,7 +126,8 @@ class PairSampler:
         focus = None
         if instance is not None and instance in reference.instance_ids:
             focus = (_centre(key, instance), _centre(reference, instance))
-        second = follow_view(view, focus, reference.image.shape[:2], size, config, rng)
+        height, width = reference.image.shape[:2]
+        second = follow_view(view, focus, (height, width), size, config, rng)
         colour = random_colour(config.colour, config.grey, rng)
         views = []
         for picture, chosen in ((key, view), (reference, second)):

@@ -63,7 +63,7 @@ class TorchEngine:
         inferred = time.perf_counter()
         detections = [_to_host(one) for one in raw]
         done = time.perf_counter()
-        return EngineOutput(detections, *(1e3 * (b - a) for a, b in ((start, prepared), (prepared, inferred), (inferred, done))))
+        return EngineOutput(detections, 1e3 * (prepared - start), 1e3 * (inferred - prepared), 1e3 * (done - inferred))
 
     def warmup(self) -> None:
         """Run on blank pictures; the first calls choose kernels and allocate memory."""
@@ -116,7 +116,9 @@ def choose_device(device: str) -> torch.device:
     except RuntimeError as error:
         raise EngineError(f"device {device!r} is unknown; use one of {', '.join(DEVICES)} or cuda:N") from error
     if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise EngineError(f"device {device!r} was asked for, but PyTorch sees no CUDA device; check `qdtrack doctor`, or use cpu")
+        raise EngineError(
+            f"device {device!r} was asked for, but PyTorch sees no CUDA device; check `qdtrack doctor`, or use cpu"
+        )
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         raise EngineError(f"device {device!r} was asked for, but there are {torch.cuda.device_count()} CUDA device(s)")
     if chosen.type not in ("cpu", "cuda"):

@@ -23,9 +23,9 @@ class PreprocessConfig:
     """How pictures are prepared.
 
     Args:
-        image_scale: (width, height) that a picture is resized to fit into, keeping its aspect ratio; (0, 0) leaves the size.
-            Larger finds smaller objects and costs time in proportion to the area.
-        channel_order: ``rgb`` or ``bgr``, the order in which the network was trained; mean and std are in the same order.
+        image_scale: (width, height) that a picture is resized to fit into, keeping its aspect ratio; (0, 0) leaves the
+            size. Larger finds smaller objects and costs time in proportion to the area.
+        channel_order: ``rgb`` or ``bgr``, the order in which the network was trained; mean and std are in that order.
         mean: subtracted per channel.
         std: divided by per channel.
         pad_multiple: height and width are padded at the bottom and right to a multiple of this.
@@ -59,7 +59,10 @@ class Batch(NamedTuple):
 
 
 def resized_size(height: int, width: int, image_scale: tuple[int, int]) -> tuple[int, int]:
-    """(height, width) after fitting into ``image_scale`` (mmcv ``imrescale``: long and short edge, whichever way round)."""
+    """(height, width) after fitting into ``image_scale``, as mmcv's ``imrescale`` does it.
+
+    The larger number of ``image_scale`` bounds the long edge and the smaller one the short edge, whichever way round.
+    """
     if image_scale == (0, 0):
         return height, width
     long_edge, short_edge = max(image_scale), min(image_scale)

@@ -58,7 +58,9 @@ def load_preset(name_or_path: str, overrides: Mapping[str, Any] | None = None) -
     if path.suffix not in (".yaml", ".yml"):
         if name_or_path not in preset_names():
             known = ", ".join(preset_names())
-            raise ConfigurationError(f"there is no preset {name_or_path!r}; use one of {known}, or the path of a YAML file")
+            raise ConfigurationError(
+                f"there is no preset {name_or_path!r}; use one of {known}, or the path of a YAML file"
+            )
         path = share_path(f"config/presets/{name_or_path}.yaml")
     values = merge(load_yaml(path), overrides or {})
     return build(Preset, {"name": path.stem, **values}, f"preset {path.stem}")

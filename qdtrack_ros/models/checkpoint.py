@@ -175,9 +175,11 @@ def load_torchvision_resnet(backbone: nn.Module, path: Path) -> None:
         CheckpointError: the file cannot be read or has another layout.
     """
     source = {k: v for k, v in read_weights(path).items() if not k.startswith("fc.")}
-    result = backbone.load_state_dict(source, strict=False)
-    if result.missing_keys or result.unexpected_keys:
+    expected = {k for k in backbone.state_dict() if k in source or not k.endswith("num_batches_tracked")}
+    missing, unknown = sorted(expected - set(source)), sorted(set(source) - expected)
+    if missing or unknown:
         raise CheckpointError(
-            f"{path} is not torchvision's ResNet of this depth: missing {listed(result.missing_keys) or 'nothing'}, "
-            f"unknown {listed(result.unexpected_keys) or 'nothing'}"
+            f"{path} is not torchvision's ResNet of this depth: missing {listed(missing) or 'nothing'}, "
+            f"unknown {listed(unknown) or 'nothing'}"
         )
+    backbone.load_state_dict(source)

@@ -21,10 +21,11 @@ class SourceConfig:
         path: MOT folder; KITTI pictures or video; COCO picture folder.
         annotations: KITTI label file or COCO JSON; MOT folders have their own.
         weight: how often it is drawn, relative to the others.
-        scope: largest distance in frames between key and reference (paper: 3 on BDD100K, 10 on MOT17); 0 makes pairs of one picture.
-        min_aspect: objects whose height / width is below this become ignore regions; 0 takes all. Stills are full of close-ups and
-            people sitting, whom a small model for the street need not learn.
-        labels: label of the source -> label of the preset, or ``ignore`` for objects that are neither taught nor punished.
+        scope: largest distance in frames between key and reference (paper: 3 on BDD100K, 10 on MOT17); 0 makes pairs
+            of one picture.
+        min_aspect: objects whose height / width is below this become ignore regions; 0 takes all. Stills are full of
+            close-ups and people sitting, whom a small model for the street need not learn.
+        labels: label of the source -> label of the preset, or ``ignore`` for objects neither taught nor punished.
     """
 
     format: str
@@ -44,7 +45,9 @@ class SourceConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Assignment, sampling and weights of the losses; the defaults are the paper's BDD100K recipe (section 4.2, mmdet 2.x).
+    """Assignment, sampling and weights of the losses.
+
+    The defaults are the paper's BDD100K recipe (section 4.2, and the official configuration on mmdet 2.x).
 
     Attributes:
         rpn_positive_iou, rpn_negative_iou: an anchor above the first is an object, below the second background.
@@ -53,13 +56,15 @@ class LossConfig:
         train_proposals_per_level, train_proposals: proposals per picture that the heads are trained on.
         box_iou: a proposal above it is an object.
         box_samples, box_positive_fraction: proposals per picture in the box head's loss.
+        box_beta: where the box head's smooth L1 turns linear; 0 is plain L1.
         track_positive_iou, track_negative_iou: the same for the embedding's regions.
         key_positives: regions of the key picture, spread evenly over its objects.
         reference_samples: regions of the reference picture.
         reference_negative_ratio: negatives per positive at most.
         iou_balanced_negatives: draw reference negatives evenly over overlap (BDD100K), else at random.
         track_weight, auxiliary_weight: weights of the multi-positive cross entropy and of the auxiliary loss.
-        detect_on_reference: train the detector on reference pictures too (beyond the paper: twice the pictures for the price of one backbone pass).
+        detect_on_reference: train the detector on reference pictures too (beyond the paper: twice the pictures for the
+            price of one backbone pass).
     """
 
     rpn_positive_iou: float = 0.7
@@ -71,6 +76,7 @@ class LossConfig:
     box_iou: float = 0.5
     box_samples: int = 512
     box_positive_fraction: float = 0.25
+    box_beta: float = 0.0
     track_positive_iou: float = 0.7
     track_negative_iou: float = 0.3
     key_positives: int = 128

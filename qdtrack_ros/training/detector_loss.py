@@ -1,4 +1,4 @@
-"""Losses of the region proposal network and the box head (Faster R-CNN, as mmdet 2.x assigns, samples and averages them)."""
+"""Losses of the region proposal network and the box head (Faster R-CNN, as mmdet 2.x assigns, samples and averages)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from qdtrack_ros.models.rpn import RPNOutput
 from qdtrack_ros.ops.boxes import encode_deltas
 from qdtrack_ros.training.assigners import MaxIoUAssigner
 from qdtrack_ros.training.config import LossConfig
-from qdtrack_ros.training.samplers import RandomSampler
+from qdtrack_ros.training.samplers import (
+    Choice,
+    RandomNegativeSampler,
+    RandomPositiveSampler,
+    RandomSampler,
+    random_choice,
+)
 from qdtrack_ros.training.stream import Objects
 
 
@@ -40,14 +46,23 @@ class DetectorLoss:
     Args:
         config: thresholds, numbers and weights.
         generator: source of the sampling's randomness; None takes torch's default.
+        choose: picks some of many candidates.
     """
 
-    def __init__(self, config: LossConfig, generator: torch.Generator | None = None) -> None:
-        self._beta = config.rpn_beta
+    def __init__(
+        self, config: LossConfig, generator: torch.Generator | None = None, choose: Choice = random_choice
+    ) -> None:
+        self._rpn_beta = config.rpn_beta
+        self._box_beta = config.box_beta
         self._assign_anchors = MaxIoUAssigner(config.rpn_positive_iou, config.rpn_negative_iou, 0.3, True)
         self._assign_boxes = MaxIoUAssigner(config.box_iou, config.box_iou, config.box_iou, False)
-        self._sample_anchors = RandomSampler(config.rpn_samples, 0.5, add_gt=False)
-        self._sample_boxes = RandomSampler(config.box_samples, config.box_positive_fraction, add_gt=True)
+        positives, negatives = RandomPositiveSampler(choose), RandomNegativeSampler(choose)
+        self._sample_anchors = RandomSampler(
+            config.rpn_samples, 0.5, add_gt=False, positives=positives, negatives=negatives
+        )
+        self._sample_boxes = RandomSampler(
+            config.box_samples, config.box_positive_fraction, positives=positives, negatives=negatives
+        )
         self._generator = generator
 
     def rpn(self, output: RPNOutput, anchors: Sequence[Tensor], objects: Sequence[Objects]) -> RPNLoss:
@@ -69,17 +84,15 @@ class DetectorLoss:
             rows = torch.cat([positive, negative])
             wanted = torch.zeros(len(rows), device=rows.device)
             wanted[: len(positive)] = 1.0
-            losses_cls.append(
-                F.binary_cross_entropy_with_logits(image_logits[rows].float(), wanted, reduction="sum")
-            )
+            losses_cls.append(F.binary_cross_entropy_with_logits(image_logits[rows].float(), wanted, reduction="sum"))
             matched = target.boxes[sample.positive_gt_indices]
             goal = encode_deltas(flat_anchors[positive], matched)
             losses_box.append(
-                F.smooth_l1_loss(image_deltas[positive].float(), goal, beta=self._beta, reduction="sum")
+                F.smooth_l1_loss(image_deltas[positive].float(), goal, beta=self._rpn_beta, reduction="sum")
             )
-            count += len(rows)
-        average = max(count, 1)
-        return RPNLoss(torch.stack(losses_cls).sum() / average, torch.stack(losses_box).sum() / average)
+            # A picture without positives (or negatives) counts as if it had one, as in the reference.
+            count += max(len(positive), 1) + max(len(negative), 1)
+        return RPNLoss(torch.stack(losses_cls).sum() / count, torch.stack(losses_box).sum() / count)
 
     def boxes(
         self, model: QDTrack, features: Sequence[Tensor], proposals: Sequence[Tensor], objects: Sequence[Objects]
@@ -101,9 +114,7 @@ class DetectorLoss:
             background[:number] = target.labels[sample.positive_gt_indices]
             regions.append(sample.boxes)
             wanted.append(background)
-            goals.append(
-                encode_deltas(sample.boxes[:number], target.boxes[sample.positive_gt_indices], BOX_DELTA_STDS)
-            )
+            goals.append(encode_deltas(sample.boxes[:number], target.boxes[sample.positive_gt_indices], BOX_DELTA_STDS))
             positives.append(background < model.config.num_classes)
         labels, positive, goal = torch.cat(wanted), torch.cat(positives), torch.cat(goals)
         logits, deltas = model.box_head(model.pool(features, regions))
@@ -113,7 +124,7 @@ class DetectorLoss:
         chosen = deltas[positive].reshape(int(positive.sum()), -1, 4)
         column = torch.zeros_like(labels[positive]) if model.config.class_agnostic_boxes else labels[positive]
         own = chosen[torch.arange(len(chosen), device=chosen.device), column]
-        regression = F.smooth_l1_loss(own, goal, beta=1.0, reduction="sum") / average
+        regression = F.smooth_l1_loss(own, goal, beta=self._box_beta, reduction="sum") / average
         return BoxLoss(classification, regression, (logits.argmax(1) == labels).float().mean())
 
 

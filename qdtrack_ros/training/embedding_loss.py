@@ -15,12 +15,14 @@ from qdtrack_ros.training.assigners import MaxIoUAssigner
 from qdtrack_ros.training.config import LossConfig
 from qdtrack_ros.training.embedding_targets import match_targets
 from qdtrack_ros.training.samplers import (
+    Choice,
     CombinedSampler,
+    IndexSampler,
     InstanceBalancedPositiveSampler,
     IoUBalancedNegativeSampler,
     RandomNegativeSampler,
-    RandomPositiveSampler,
     Sample,
+    random_choice,
 )
 from qdtrack_ros.training.stream import Objects, PairBatch
 
@@ -39,25 +41,29 @@ class EmbeddingLoss:
     Args:
         config: thresholds, numbers and weights.
         generator: source of the sampling's randomness; None takes torch's default.
+        choose: picks some of many candidates.
     """
 
-    def __init__(self, config: LossConfig, generator: torch.Generator | None = None) -> None:
+    def __init__(
+        self, config: LossConfig, generator: torch.Generator | None = None, choose: Choice = random_choice
+    ) -> None:
         self._config = config
         self._generator = generator
         self._assign = MaxIoUAssigner(
             config.track_positive_iou, config.track_negative_iou, config.track_positive_iou, False
         )
-        negatives = IoUBalancedNegativeSampler() if config.iou_balanced_negatives else RandomNegativeSampler()
-        self._sample_key = CombinedSampler(
-            config.key_positives, 1.0, 0, True, positives=InstanceBalancedPositiveSampler(), negatives=RandomNegativeSampler()
-        )
+        positives, negatives = InstanceBalancedPositiveSampler(choose), RandomNegativeSampler(choose)
+        reference_negatives: IndexSampler = negatives
+        if config.iou_balanced_negatives:
+            reference_negatives = IoUBalancedNegativeSampler(choose=choose)
+        # The reference draws negatives of the key picture too, and never uses them.
+        self._sample_key = CombinedSampler(config.key_positives, 1.0, 0, positives=positives, negatives=negatives)
         self._sample_reference = CombinedSampler(
             config.reference_samples,
             0.5,
             config.reference_negative_ratio,
-            True,
-            positives=RandomPositiveSampler(),
-            negatives=negatives,
+            positives=positives,
+            negatives=reference_negatives,
         )
 
     def __call__(

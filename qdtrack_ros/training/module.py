@@ -14,7 +14,7 @@ from torch import Tensor, nn
 try:
     import lightning as L
 except ImportError as error:
-    raise ImportError("training needs Lightning; pip install 'qdtrack_ros[train]' (or: pip install lightning)") from error
+    raise ImportError("training needs Lightning; pip install 'qdtrack_ros[train]' (or lightning itself)") from error
 
 from qdtrack_ros.data.types import Annotation
 from qdtrack_ros.evaluation.detection import average_precision
@@ -25,6 +25,7 @@ from qdtrack_ros.models.qdtrack import QDTrack
 from qdtrack_ros.training.config import OptimizerConfig, TrainingConfig
 from qdtrack_ros.training.detector_loss import DetectorLoss
 from qdtrack_ros.training.embedding_loss import EmbeddingLoss
+from qdtrack_ros.training.samplers import Choice, random_choice
 from qdtrack_ros.training.sources import truth_rules
 from qdtrack_ros.training.stream import PairBatch
 
@@ -54,15 +55,20 @@ class QDTrackModule(L.LightningModule):
         config: the training.
         preset: network and input.
         model: the network, with the weights to start from.
+        choose: picks some of many candidates wherever a loss samples.
     """
 
-    def __init__(self, config: TrainingConfig, preset: Preset, model: QDTrack) -> None:
+    _mean: Tensor
+    _std: Tensor
+
+    def __init__(self, config: TrainingConfig, preset: Preset, model: QDTrack, choose: Choice = random_choice) -> None:
         super().__init__()
         self.model = model
         self._config = config
         self._preset = preset
-        self._detector_loss = DetectorLoss(config.loss)
-        self._embedding_loss = EmbeddingLoss(config.loss)
+        self._sampling = torch.Generator()
+        self._detector_loss = DetectorLoss(config.loss, self._sampling, choose)
+        self._embedding_loss = EmbeddingLoss(config.loss, self._sampling, choose)
         self._train_proposals = ProposalConfig(
             config.loss.train_proposals_per_level, preset.model.proposals.nms_iou, config.loss.train_proposals
         )
@@ -119,11 +125,16 @@ class QDTrackModule(L.LightningModule):
 
     def training_step(self, batch: PairBatch, batch_index: int) -> Tensor:
         """Loss of one batch, logged by term."""
+        # Seeded by the step, not by what was drawn before: a resumed training samples as an uninterrupted one does.
+        step = self.global_step * self.trainer.world_size + self.global_rank
+        self._sampling.manual_seed((self._config.seed << 40) + step)
         terms, figures = self.losses(batch)
         total = torch.stack(list(terms.values())).sum()
         if not torch.isfinite(total):
-            values = ", ".join(f"{name} {float(value):g}" for name, value in terms.items())
-            raise TrainingError(f"the loss is not finite at step {self.global_step} ({values}); lower the learning rate")
+            values = ", ".join(f"{name} {float(value.detach()):g}" for name, value in terms.items())
+            raise TrainingError(
+                f"the loss is not finite at step {self.global_step} ({values}); lower the learning rate"
+            )
         self._watch_positives(figures["positives"])
         size = len(batch.matches)
         self.log_dict({f"loss/{name}": value.detach() for name, value in terms.items()}, batch_size=size)
@@ -135,8 +146,8 @@ class QDTrackModule(L.LightningModule):
         self._steps_without_positives = 0 if positives else self._steps_without_positives + 1
         if self._steps_without_positives >= self._config.max_steps_without_positives:
             raise TrainingError(
-                f"{self._steps_without_positives} steps without two regions of one object: the embedding learns nothing. "
-                "Check that instance ids go on from frame to frame, and `scope`"
+                f"{self._steps_without_positives} steps without two regions of one object: the embedding learns "
+                "nothing. Check that instance ids go on from frame to frame, and `scope`"
             )
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
