@@ -119,14 +119,16 @@ def engines() -> Iterator[Finding]:
 def ros() -> Iterator[Finding]:
     """The ROS 2 that this Python sees, and how its middleware is set up."""
     try:
-        middleware = importlib.import_module("rclpy.utilities").get_rmw_implementation_identifier()
-        yield Finding("rclpy", True, _distribution("rclpy") or f"of ROS 2 {os.environ.get('ROS_DISTRO', '')}".strip())
-        yield Finding("middleware", True, middleware)
-        if middleware.startswith("rmw_fastrtps"):
-            yield profile_finding()
+        from qdtrack_ros.node.environment import middleware
+
+        name = middleware()
     except Exception as error:
         yield Finding("rclpy", False, _reason(error), _ROS_REMEDY)
         return
+    yield Finding("rclpy", True, _distribution("rclpy") or f"of ROS 2 {os.environ.get('ROS_DISTRO', '')}".strip())
+    yield Finding("middleware", True, name)
+    if name.startswith("rmw_fastrtps"):
+        yield profile_finding()
     for module in ("vision_msgs.msg", "qdtrack_ros.msg"):
         yield messages_finding(module)
     domain, discovery = (os.environ.get(key, "") for key in ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE"))
