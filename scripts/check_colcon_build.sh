@@ -13,14 +13,13 @@ fail() {
   exit 1
 }
 
-build() { # folder to install into, more arguments for colcon
-  local base="$1"
-  shift
-  echo "colcon check: building into $base/ ${*:-}"
+build() { # source, folder to install into, more arguments for colcon
+  local source="$1" base="$2"
+  shift 2
+  echo "colcon check: building $source into $base/ ${*:-}"
   (
     cd "$workspace"
-    colcon --log-base log build --base-paths src src/interfaces/vision_msgs --build-base "build-$base" \
-      --install-base "$base" "$@" \
+    colcon --log-base log build --base-paths "$source" --build-base "build-$base" --install-base "$base" "$@" \
       --cmake-args -G Ninja -DPython3_EXECUTABLE="$(command -v python3)" >"$base.log" 2>&1
   ) || {
     tail -n 40 "$workspace/$base.log" >&2
@@ -69,12 +68,14 @@ mkdir "$workspace/src"
 git ls-files -z --cached --others --exclude-standard | xargs -0 -I{} sh -c '[ ! -e "$1" ] || printf "%s\0" "$1"' _ {} |
   tar --null -T - -c | tar -x -C "$workspace/src"
 
-build install
-check install
-build install
-check install
-build linked --symlink-install
-check linked
-build linked --symlink-install
-check linked
+build src/interfaces/vision_msgs underlay
+set +u
+# shellcheck source=/dev/null
+source "$workspace/underlay/local_setup.bash"
+set -u
+for arguments in "src install" "src install" "src linked --symlink-install" "src linked --symlink-install"; do
+  read -ra words <<<"$arguments"
+  build "${words[@]}"
+  check "${words[1]}"
+done
 echo "colcon check: all is well"

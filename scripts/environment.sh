@@ -1,8 +1,9 @@
 # Where the self-contained environment lies and what a command in it needs; sourced by the other scripts.
 # shellcheck shell=bash
 
-VENV="${QDTRACK_VENV:-$PWD/.venv}"
-[[ "$VENV" == /* ]] || VENV="$PWD/$VENV"
+ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+VENV="${QDTRACK_VENV:-$ROOT/.venv}"
+[[ "$VENV" == /* ]] || VENV="$ROOT/$VENV"
 
 # A sourced ROS install would put its own rclpy and libraries before those of the environment.
 if [[ -n "${ROS_DISTRO:-}${AMENT_PREFIX_PATH:-}${COLCON_PREFIX_PATH:-}" ]]; then
@@ -12,5 +13,5 @@ unset PYTHONHOME
 
 export AMENT_PREFIX_PATH="$VENV" PATH="$VENV/bin:$PATH" PYTHONNOUSERSITE=1
 export RMW_IMPLEMENTATION=rmw_fastrtps_cpp
-# Without it, Fast DDS loses most large images between processes (docs: config/fastdds_profile.xml).
-export FASTDDS_DEFAULT_PROFILES_FILE="${FASTDDS_DEFAULT_PROFILES_FILE:-$PWD/config/fastdds_profile.xml}"
+# Without it, Fast DDS loses most large images between processes (the file says why).
+export FASTDDS_DEFAULT_PROFILES_FILE="${FASTDDS_DEFAULT_PROFILES_FILE:-$ROOT/config/fastdds_profile.xml}"

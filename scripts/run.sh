@@ -4,8 +4,7 @@
 # Its ROS graph is its own: this machine only, and a domain picked at random unless ROS_DOMAIN_ID is set, so that tests
 # and demos of two people on one network or one machine never meet.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
-source scripts/environment.sh
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 export ROS_AUTOMATIC_DISCOVERY_RANGE="${ROS_AUTOMATIC_DISCOVERY_RANGE:-LOCALHOST}"
 export ROS_DOMAIN_ID="${ROS_DOMAIN_ID:-$((RANDOM % 100 + 1))}"
 exec "$@"

@@ -39,8 +39,9 @@ logged() {
 # --- 1. what the system must have ------------------------------------------------------------------------------------
 
 find_python() {
-  local name
-  for name in ${PYTHON:+"$PYTHON"} python3 python3.13 python3.12 python3.11 python3.10; do
+  local name names=(python3 python3.13 python3.12 python3.11 python3.10)
+  [[ -z "${PYTHON:-}" ]] || names=("$PYTHON")
+  for name in "${names[@]}"; do
     if "$name" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null; then
       command -v "$name"
       return
@@ -86,13 +87,14 @@ check_system() {
   [[ "$machine" == "Linux x86_64" ]] ||
     die "this is $machine, and ROS 2 wheels exist for Linux x86_64 only; use a ROS 2 install (see README)."
   python="$(find_python)"
+  [[ -n "$python" || -z "${PYTHON:-}" ]] || die "PYTHON=$PYTHON is not a Python 3.10 to 3.14; name another, or none."
   mapfile -t missing < <(missing_packages)
   if ((${#missing[@]})); then
     apt_install "${missing[@]}" || true
     python="$(find_python)"
     [[ -n "$python" ]] ||
-      die "Python 3.10 to 3.14 is needed; found $(python3 --version 2>&1 || echo none)." \
-        "Install it with its venv and dev packages, or name it: make setup PYTHON=/path/to/python3.12"
+      die "Python 3.10 to 3.14 is needed; python3 is $(python3 --version 2>/dev/null || echo missing)." \
+        "Install it with: sudo apt-get install ${missing[*]}; or name another: make setup PYTHON=/path/to/python3.12"
     mapfile -t missing < <(missing_packages)
     ((${#missing[@]} == 0)) || die "missing system packages. Install them with: sudo apt-get install ${missing[*]}"
   fi
@@ -137,7 +139,7 @@ install_packages() {
     -r "${REQUIREMENTS[0]}" 2> >(tee -a "$LOGS/packages.log" >"$LOGS/packages-errors.log") | show_progress ||
     {
       grep -v '^WARNING' "$LOGS/packages-errors.log" | tail -n 5 | sed 's/^/    /' >&2
-      die "pip could not install the packages (network? log: $LOGS/packages.log); run 'make setup' again to go on."
+      die "pip could not install the packages. Check the network, then run 'make setup' again to go on (log: $LOGS)."
     }
   logged packages "$VENV/bin/python" -m pip install --disable-pip-version-check --no-input --no-deps \
     -r "${REQUIREMENTS[1]}"
