@@ -1,21 +1,19 @@
-"""The lifecycle node: parameters, transitions, services and diagnostics. What happens to a frame is in worker.py."""
+"""The lifecycle node: parameters, transitions and services. What happens to a frame is in worker.py."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
+from rclpy.clock import JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.publisher import Publisher
-from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 from vision_msgs.msg import LabelInfo
 
 from qdtrack_ros.node import messages, qos
-from qdtrack_ros.node.diagnostics import CameraHealth, EngineHealth, diagnostics_message
+from qdtrack_ros.node.health_reporter import HealthReporter
 from qdtrack_ros.node.log_throttle import LogThrottle
 from qdtrack_ros.node.model_loading import (
     EngineFactory,
@@ -27,7 +25,6 @@ from qdtrack_ros.node.model_loading import (
 from qdtrack_ros.node.node_parameters import NodeParameters
 from qdtrack_ros.node.parameters import load_specs
 from qdtrack_ros.node.pipeline import TrackingPipeline, preset_values, runtime_settings, tracker_config
-from qdtrack_ros.node.settings import DiagnosticLimits
 from qdtrack_ros.node.state_file import StateFileError
 from qdtrack_ros.node.worker import Severity
 
@@ -36,11 +33,10 @@ SUCCESS, FAILURE, ERROR = (
     TransitionCallbackReturn.FAILURE,
     TransitionCallbackReturn.ERROR,
 )
-_DIAGNOSTICS_PERIOD_S = 1.0
 
 
 class TrackerNode(LifecycleNode):
-    """The tracker on the ROS graph; see docs/ros-interface.md for its topics, services and parameters.
+    """The tracker on the ROS graph; see README.md for its topics, services and parameters.
 
     Args:
         name: node name, unless remapped.
@@ -66,17 +62,13 @@ class TrackerNode(LifecycleNode):
         self._finalized = False
         self._fault = ""
         self._last_error = ""
-        self._stale: set[str] = set()
         self._throttle = LogThrottle()
         self._declared = NodeParameters(
             self, load_specs(), self._is_unconfigured, self._refuse_values, self._apply_values
         )
         # The worker may not touch the lifecycle: it wakes the executor, which does.
         self._fault_signal = self.create_guard_condition(self._on_engine_fault)
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.diagnostics())
-        self.create_timer(
-            _DIAGNOSTICS_PERIOD_S, self._publish_diagnostics, clock=Clock(clock_type=ClockType.STEADY_TIME)
-        )
+        self._health = HealthReporter(self, lambda: self._pipeline, lambda: self._active, lambda: self._last_error)
         self.create_service(Trigger, "~/reset", self._serve(self._reset))
         self.create_service(Trigger, "~/save_state", self._serve(lambda pipeline: pipeline.save_state()))
         self.create_service(Trigger, "~/load_state", self._serve(lambda pipeline: pipeline.load_state()))
@@ -212,7 +204,6 @@ class TrackerNode(LifecycleNode):
         if self._pipeline is None or not self._active:
             return
         self._active = False
-        self._stale.clear()
         self._pipeline.stop()
         try:
             written = self._pipeline.save_state()
@@ -281,7 +272,7 @@ class TrackerNode(LifecycleNode):
         if self._pipeline is not None:
             self._pipeline.reconfigure(values)
 
-    # Services and diagnostics.
+    # Services.
 
     def _serve(
         self, action: Callable[[TrackingPipeline], str]
@@ -306,23 +297,3 @@ class TrackerNode(LifecycleNode):
     def _reset(self, pipeline: TrackingPipeline) -> str:
         pipeline.reset()
         return f"all tracks forgotten, new session for {', '.join(pipeline.cameras)}"
-
-    def _publish_diagnostics(self) -> None:
-        pipeline = self._pipeline
-        state = "active" if self._active else "inactive" if pipeline is not None else "unconfigured"
-        cameras = pipeline.health(self._active) if pipeline is not None else []
-        engine = pipeline.model.engine if pipeline is not None else None
-        health = EngineHealth(engine.name if engine else "", engine.model_id if engine else "", state, self._last_error)
-        limits = pipeline.limits if pipeline is not None else DiagnosticLimits()
-        header = Header(stamp=self.get_clock().now().to_msg())
-        self._diagnostics.publish(diagnostics_message(header, self.get_name(), health, cameras, limits))
-        for camera in cameras:
-            self._tell_silence(camera)
-
-    def _tell_silence(self, camera: CameraHealth) -> None:
-        if camera.stale and camera.name not in self._stale:
-            self._stale.add(camera.name)
-            self.get_logger().error(f"camera {camera.name}: {camera.stale}")
-        elif not camera.stale and camera.name in self._stale:
-            self._stale.discard(camera.name)
-            self.get_logger().info(f"camera {camera.name}: frames arrive again")
