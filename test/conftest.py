@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
 from qdtrack_ros.models import ModelConfig, QDTrack
@@ -59,6 +60,34 @@ def reference_network(reference_state: dict[str, Tensor]) -> QDTrack:
     network = QDTrack(ModelConfig())
     network.load_state_dict(convert_syscv(reference_state, network.state_dict(), SYSCV_OLD))
     return network.eval()
+
+
+@pytest.fixture
+def tiny_preset(tmp_path: Path) -> Path:
+    """Preset file of a network that runs in milliseconds; a ``model.safetensors`` for it is not there."""
+    settings = {
+        "labels": ["person", "car"],
+        "model": {
+            "num_classes": 2,
+            "backbone": "efficientnet_lite0",
+            "fpn_channels": 32,
+            "fpn_levels": 4,
+            "anchor_scales": [4.0],
+            "proposals": {"per_level": 50, "nms_iou": 0.7, "total": 40},
+            "box_fc_channels": 32,
+            "score_threshold": 0.05,
+            "max_detections": 20,
+            "embedding_convs": 1,
+            "embedding_conv_channels": 32,
+            "embedding_fc_channels": 0,
+            "embedding_dim": 16,
+        },
+        "preprocess": {"image_scale": [128, 96]},
+        "association": {"init_score": 0.2, "object_score": 0.1},
+    }
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
 
 
 @pytest.fixture(scope="session")

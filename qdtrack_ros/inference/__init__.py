@@ -1,1 +1,1 @@
-"""From a picture to detections with embeddings, and on to tracks: preprocessing, engines, presets, the Python interface."""
+"""From a picture to detections with embeddings, and on to tracks: input, engines, presets, the Python interface."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,8 @@ from qdtrack_ros.inference.engine import create_engine
 from qdtrack_ros.inference.presets import load_preset
 from qdtrack_ros.inference.types import Detections, Engine
 from qdtrack_ros.tracking import AssociationConfig, QuasiDenseTracker
+
+log = logging.getLogger(__name__)
 
 
 class Tracks(NamedTuple):
@@ -83,13 +86,20 @@ class Tracker:
         return self.associate(self.detect(frame), stamp_ns)
 
     def detect(self, frame: npt.NDArray[np.uint8]) -> Detections:
-        """Detections with embeddings of one frame; no tracking."""
+        """Detections with embeddings of one frame; no tracking.
+
+        Where the network gives NaN or infinity, that is logged as an error and there are no detections.
+        """
         if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
             found = f"{frame.dtype} {list(frame.shape)}" if isinstance(frame, np.ndarray) else type(frame).__name__
             raise ValueError(f"frame is {found}; expected a uint8 BGR picture [H, W, 3]")
         if frame.shape[0] == 0 or frame.shape[1] == 0:
             raise ValueError(f"frame is {list(frame.shape)}: a picture needs at least one pixel")
-        return self.engine.detect([frame]).detections[0]
+        detections = self.engine.detect([frame]).detections[0]
+        if not detections.is_finite:
+            log.error("the network gave NaN or infinite values; frame %d counts as empty", self.frame_index)
+            return Detections.empty(self.engine.embedding_dim)
+        return detections
 
     def associate(self, detections: Detections, stamp_ns: int | None = None) -> Tracks:
         """Track given detections: the second half of a call."""

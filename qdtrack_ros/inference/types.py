@@ -24,6 +24,11 @@ class Detections(NamedTuple):
     labels: npt.NDArray[np.int64]
     embeddings: npt.NDArray[np.float32]
 
+    @property
+    def is_finite(self) -> bool:
+        """False for NaN or infinity: engines pass them on so that users can tell, and such a frame counts as empty."""
+        return all(bool(np.isfinite(part).all()) for part in (self.boxes, self.scores, self.embeddings))
+
     @classmethod
     def empty(cls, embedding_dim: int) -> Detections:
         """No detections, with the right dtypes and shapes."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+BACKBONES = ("resnet50", "resnet101", "efficientnet_lite0")
+
 
 @dataclass(frozen=True)
 class ProposalConfig:
@@ -21,6 +23,12 @@ class ProposalConfig:
     nms_iou: float = 0.7
     total: int = 1000
     min_size: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.per_level < 1 or self.total < 1:
+            raise ValueError(f"per_level is {self.per_level} and total {self.total}; expected at least 1")
+        if not 0 <= self.nms_iou <= 1:
+            raise ValueError(f"nms_iou is {self.nms_iou}; expected a number in [0, 1]")
 
 
 @dataclass(frozen=True)
@@ -69,3 +77,16 @@ class ModelConfig:
     embedding_conv_channels: int = 256
     embedding_fc_channels: int = 1024
     embedding_dim: int = 256
+
+    def __post_init__(self) -> None:
+        if self.backbone not in BACKBONES:
+            raise ValueError(f"backbone is {self.backbone!r}; expected one of {', '.join(BACKBONES)}")
+        least_one = ("num_classes", "fpn_channels", "box_fc_channels", "max_detections", "embedding_dim")
+        for name in least_one:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
+        for name in ("score_threshold", "nms_iou"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected a number in [0, 1]")
+        if self.embedding_convs and (self.embedding_conv_channels < 32 or self.embedding_conv_channels % 32):
+            raise ValueError(f"embedding_conv_channels is {self.embedding_conv_channels}; expected a multiple of 32")

@@ -13,9 +13,9 @@ from qdtrack_ros.models.box_head import BOX_DELTA_STDS, BoxHead
 from qdtrack_ros.models.config import ModelConfig
 from qdtrack_ros.models.embedding_head import EmbeddingHead
 from qdtrack_ros.models.fpn import FPN
-from qdtrack_ros.models.rpn import RPN
+from qdtrack_ros.models.rpn import RPN, Proposals, RPNOutput
 from qdtrack_ros.ops.boxes import decode_deltas
-from qdtrack_ros.ops.nms import multiclass_nms
+from qdtrack_ros.ops.nms import NMSResult, multiclass_nms
 from qdtrack_ros.ops.roi import multilevel_roi_align
 
 ROI_SIZE = 7
@@ -23,6 +23,8 @@ ROI_SIZE = 7
 
 class RawDetections(NamedTuple):
     """Detections of one image on the model's device, by falling score.
+
+    Where the network gave NaN or infinity there is one detection of NaN: nothing at all would pass for an empty street.
 
     Attributes:
         boxes: float32 [N, 4], source pixels.
@@ -101,33 +103,44 @@ class QDTrack(nn.Module):
         proposals = self.rpn.propose(
             rpn_output, self.rpn.anchors(features), image_sizes, self.config.proposals, self.config.clip_boxes
         )
-        boxes = [p.boxes for p in proposals]
-        logits, deltas = self.box_head(self.pool(features, boxes))
-        counts = [len(b) for b in boxes]
-        kept: list[tuple[Tensor, Tensor, Tensor]] = []
-        for box, logit, delta, size, scale in zip(
-            boxes, logits.split(counts), deltas.split(counts), image_sizes, scale_factors, strict=True
-        ):
-            kept.append(self._select(box, logit.float(), delta.float(), size, scale))
-        resized = [
-            boxes * boxes.new_tensor([*scale, *scale]) for (boxes, _, _), scale in zip(kept, scale_factors, strict=True)
+        counts = [len(p.boxes) for p in proposals]
+        logits, deltas = self.box_head(self.pool(features, [p.boxes for p in proposals]))
+        logits, deltas = logits.float().split(counts), deltas.float().split(counts)
+        selected = [
+            self._select(*image) for image in zip(proposals, logits, deltas, image_sizes, scale_factors, strict=True)
         ]
+        resized = [s.boxes * _four(scale, s.boxes) for s, scale in zip(selected, scale_factors, strict=True)]
         embeddings = self.embedding_head(self.pool(features, resized)).float()
-        return [
-            RawDetections(boxes, scores, labels, embedding)
-            for (boxes, scores, labels), embedding in zip(
-                kept, embeddings.split([len(boxes) for boxes, _, _ in kept]), strict=True
-            )
+        found = [
+            RawDetections(s.boxes, s.scores, s.labels, embedding)
+            for s, embedding in zip(selected, embeddings.split([len(s.boxes) for s in selected]), strict=True)
         ]
+        finite = _finite_images(rpn_output, logits, deltas)
+        return [one if sound else _not_finite(one) for one, sound in zip(found, finite, strict=True)]
 
     def _select(
-        self, proposals: Tensor, logits: Tensor, deltas: Tensor, size: tuple[int, int], scale: tuple[float, float]
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        self, proposals: Proposals, logits: Tensor, deltas: Tensor, size: tuple[int, int], scale: tuple[float, float]
+    ) -> NMSResult:
         """Final boxes of one image; scaled to source pixels before NMS, as the reference does."""
         config = self.config
-        boxes = decode_deltas(proposals, deltas, BOX_DELTA_STDS, max_shape=size if config.clip_boxes else None)
-        boxes = boxes / boxes.new_tensor([*scale, *scale] * (boxes.shape[1] // 4))
-        result = multiclass_nms(
-            boxes, logits.softmax(dim=-1), config.score_threshold, config.nms_iou, config.max_detections
-        )
-        return result.boxes, result.scores, result.labels
+        boxes = decode_deltas(proposals.boxes, deltas, BOX_DELTA_STDS, max_shape=size if config.clip_boxes else None)
+        boxes = boxes / _four(scale, boxes).repeat(boxes.shape[1] // 4)
+        scores = logits.softmax(dim=-1).masked_fill(~boxes.isfinite().all(dim=1, keepdim=True), 0.0)
+        return multiclass_nms(boxes, scores, config.score_threshold, config.nms_iou, config.max_detections)
+
+
+def _four(scale: tuple[float, float], like: Tensor) -> Tensor:
+    return like.new_tensor([*scale, *scale])
+
+
+def _finite_images(output: RPNOutput, logits: Sequence[Tensor], deltas: Sequence[Tensor]) -> list[bool]:
+    maps = [m.flatten(1).isfinite().all(dim=1) for m in (*output.logits, *output.deltas)]
+    heads = [torch.stack([one.isfinite().all() for one in parts]) for parts in (logits, deltas)]
+    return torch.stack(maps + heads).all(dim=0).tolist()
+
+
+def _not_finite(like: RawDetections) -> RawDetections:
+    boxes, scores, labels, embeddings = (
+        part.new_full((1, *part.shape[1:]), torch.nan if part.is_floating_point() else 0) for part in like
+    )
+    return RawDetections(boxes, scores, labels, embeddings)

@@ -161,6 +161,13 @@ class TrainingConfig:
     max_steps_without_positives: int = 200
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name in ("validation_stride", "batch_size", "steps", "validate_every", "max_steps_without_positives"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
+        if self.workers < 0:
+            raise ValueError(f"workers is {self.workers}; expected 0 or more")
+
 
 def load_training_config(path: Path, overrides: Mapping[str, object] | None = None) -> TrainingConfig:
     """Read a training's YAML file.
