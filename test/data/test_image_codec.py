@@ -176,6 +176,13 @@ def test_rare_encodings_go_to_cv_bridge():
         np.testing.assert_array_equal(decode_image(sent), expected)
 
 
+@pytest.mark.parametrize(("encoding", "channels"), [("bgr8", 3), ("rgb8", 3), ("bgra8", 4), ("rgba8", 4), ("mono8", 1)])
+def test_cv_bridge_agrees_where_it_is_right(encoding, channels):
+    cv_bridge = pytest.importorskip("cv_bridge", reason="cv_bridge is not installed")
+    sent = message(random_bytes(HEIGHT, WIDTH, channels), encoding)
+    np.testing.assert_array_equal(decode_image(sent), cv_bridge.CvBridge().imgmsg_to_cv2(sent, desired_encoding="bgr8"))
+
+
 ENCODINGS = st.one_of(
     st.sampled_from(
         ["bgr8", "rgb8", "bgra8", "mono8", "mono16", "bgr16", "yuv422", "yuv422_yuy2", "nv12", "bayer_rggb8", "8UC3"]
