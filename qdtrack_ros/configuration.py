@@ -28,7 +28,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read ({error.strerror}); give the path of a YAML file") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(content, dict):
         raise ConfigurationError(f"{path} holds a {type(content).__name__}; expected a mapping of settings")
@@ -63,7 +63,7 @@ def build(kind: type[T], values: Mapping[str, Any], where: str) -> T:
         raise ConfigurationError(f"{where} is {values!r}; expected a mapping of settings")
     hints = typing.get_type_hints(kind)
     fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    unknown = sorted(set(values) - set(fields))
+    unknown = sorted(str(key) for key in values if key not in fields)
     if unknown:
         raise ConfigurationError(f"{where} has unknown key(s) {', '.join(unknown)}; known: {', '.join(fields)}")
     arguments = {name: _convert(hints[name], value, f"{where}.{name}") for name, value in values.items()}

@@ -114,10 +114,10 @@ class PairSampler:
         ]  # fmt: skip
         views = [self._draw_views(quadrant, rng) for quadrant in quadrants]
         split = (int(rows), int(columns))
-        return _match(
-            mosaic([key for key, _ in views], split, size, self._config.augmentation),
-            mosaic([reference for _, reference in views], split, size, self._config.augmentation),
+        key, reference = (
+            mosaic(list(side), split, size, self._config.augmentation) for side in zip(*views, strict=True)
         )
+        return _match(_without_doubles(key), _without_doubles(reference))
 
     def _draw_views(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[LabelledPicture, LabelledPicture]:
         config = self._config.augmentation
@@ -194,6 +194,23 @@ def _load(frame: Frame, labels: Mapping[str, int | None], first_id: int, still: 
 def _centre(picture: LabelledPicture, instance: int) -> npt.NDArray[np.float32]:
     box = picture.boxes[int(np.flatnonzero(picture.instance_ids == instance)[0])]
     return np.asarray((box[:2] + box[2:]) / 2, np.float32)
+
+
+def _without_doubles(picture: LabelledPicture) -> LabelledPicture:
+    """Turn the second copy of a person whom two quadrants show into an ignore region.
+
+    A match names one partner only: the loss would take the other copy for a stranger.
+    """
+    first = np.zeros(len(picture.instance_ids), bool)
+    first[np.unique(picture.instance_ids, return_index=True)[1]] = True
+    keep = first | (picture.instance_ids < 0)
+    return LabelledPicture(
+        picture.image,
+        picture.boxes[keep],
+        picture.labels[keep],
+        picture.instance_ids[keep],
+        np.concatenate([picture.ignore_boxes, picture.boxes[~keep]]),
+    )
 
 
 def _match(key: LabelledPicture, reference: LabelledPicture) -> Pair:
