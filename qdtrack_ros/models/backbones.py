@@ -61,19 +61,19 @@ class SameConv(nn.Conv2d):
     """Convolution with TensorFlow's "same" padding for inputs whose size the stride divides.
 
     EfficientNet-Lite was trained with it: with stride 2 the extra pixel goes to the bottom and right, and symmetric
-    padding would shift every feature map by half a cell.
+    padding would shift every feature map by half a cell. Padding the input by hand would copy the largest tensors of
+    the network; instead the convolution pads a stride more on every side, and its first row and column, which see only
+    that, are cut off.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
-        total = kernel - stride
-        self._asymmetric = total % 2 == 1
-        super().__init__(
-            in_channels, out_channels, kernel, stride, 0 if self._asymmetric else total // 2, groups=groups, bias=True
-        )
-        self._pad = (total // 2, total - total // 2) * 2
+        self._shifted = (kernel - stride) % 2 == 1
+        padding = (kernel - stride) // 2 + (stride if self._shifted else 0)
+        super().__init__(in_channels, out_channels, kernel, stride, padding, groups=groups, bias=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(F.pad(x, self._pad) if self._asymmetric else x)
+        y = super().forward(x)
+        return y[..., 1:, 1:] if self._shifted else y
 
 
 class InvertedResidual(nn.Module):
@@ -88,8 +88,8 @@ class InvertedResidual(nn.Module):
         self.residual = stride == 1 and in_channels == out_channels
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x if self.expand is None else F.relu6(self.expand(x))
-        y = self.project(F.relu6(self.depthwise(y)))
+        y = x if self.expand is None else F.relu6(self.expand(x), inplace=True)
+        y = self.project(F.relu6(self.depthwise(y), inplace=True))
         return x + y if self.residual else y
 
 
@@ -140,7 +140,7 @@ class EfficientNetLite0(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Map images [B, 3, H, W] (H and W multiples of 32) to C3, C4, C5."""
-        x = F.relu6(self.stem(images))
+        x = F.relu6(self.stem(images), inplace=True)
         features = []
         for index, block in enumerate(self.blocks):
             x = block(x)
