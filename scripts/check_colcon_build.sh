@@ -59,7 +59,8 @@ for path in (qdtrack_ros.__file__, qdtrack_ros.msg.__file__, get_package_share_d
     assert path.startswith(sys.argv[1]), f"{path} is not below {sys.argv[1]}"
 PYTHON
     # It refuses an argument that it does not know, by name: so it starts and reads its arguments.
-    "$prefix/lib/qdtrack_ros/tracker_node" --planted 2>&1 | grep -q -- --planted || fail "tracker_node does not start"
+    said="$("$prefix/lib/qdtrack_ros/tracker_node" --planted 2>&1 || true)"
+    [[ "$said" == *--planted* ]] || fail "tracker_node does not start: $said"
   )
 }
 

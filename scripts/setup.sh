@@ -116,14 +116,17 @@ make_environment() {
   logged environment "$python" -m venv "$VENV"
 }
 
-# pip's output, shortened to the downloads worth waiting for.
+# pip's output into its log, and on the terminal the downloads worth waiting for. (Not awk: mawk reads ahead.)
 show_progress() {
-  tee -a "$LOGS/packages.log" | awk '
-    /^ *Downloading .* \([0-9.]+ [MG]B\)/ { size = $0; sub(/.*\(/, "", size); sub(/\).*/, "", size)
-      split(size, part, " "); if (part[2] == "GB" || part[1] > 20) {
-        name = $2; sub(/.*\//, "", name); sub(/-[^-]*-[^-]*-[^-]*\.whl.*/, "", name)
-        printf "setup:     downloading %s (%s)\n", name, size; fflush() } }
-    /^Installing collected packages/ { print "setup:     unpacking"; fflush() }'
+  local line download='^ *Downloading ([^ ]*/)?([^ /]+)-[^- ]+-[^- ]+-[^- ]+\.whl.* \(([0-9.]+ GB|[0-9]{2,}[0-9.]* MB)\)'
+  while IFS= read -r line; do
+    printf '%s\n' "$line" >>"$LOGS/packages.log"
+    if [[ "$line" =~ $download ]]; then
+      say "    downloading ${BASH_REMATCH[2]} (${BASH_REMATCH[3]})"
+    elif [[ "$line" == "Installing collected packages"* ]]; then
+      say "    unpacking all of them (the longest part without news)"
+    fi
+  done
 }
 
 install_packages() {
