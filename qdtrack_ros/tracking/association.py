@@ -11,6 +11,9 @@ import numpy as np
 
 from qdtrack_ros.tracking.types import BoolArray, FloatArray, IntArray
 
+# Far below any dot product, and finite, so that a row without a plausible entry gives no NaN.
+_NEVER = np.float32(-1e30)
+
 
 def pairwise_iou(boxes: FloatArray) -> FloatArray:
     """Intersection over union of every two boxes.
@@ -68,12 +71,39 @@ def cosine(embeddings: FloatArray, memory: FloatArray) -> FloatArray:
     return _normalized(embeddings) @ _normalized(memory).T
 
 
-def similarity(embeddings: FloatArray, memory: FloatArray, metric: str) -> FloatArray:
-    """Similarity of detections [N, D] to memory entries [M, D], float32 [N, M]; N and M at least 1."""
+def similarity(
+    embeddings: FloatArray, memory: FloatArray, metric: str, plausible: BoolArray | None = None
+) -> FloatArray:
+    """Similarity of detections to memory entries.
+
+    Args:
+        embeddings: float32 [N, D], N at least 1.
+        memory: float32 [M, D], M at least 1.
+        metric: ``bisoftmax``, ``softmax`` or ``cosine``.
+        plausible: bool [N, M]; the other pairs get 0 and take no share of a softmax. None for all.
+
+    Returns:
+        float32 [N, M].
+    """
     if metric == "cosine":
-        return cosine(embeddings, memory)
-    logits = embeddings @ memory.T
-    return bisoftmax(logits) if metric == "bisoftmax" else softmax(logits, axis=1)
+        result = cosine(embeddings, memory)
+    else:
+        logits = embeddings @ memory.T
+        if plausible is not None:
+            logits[~plausible] = _NEVER
+        result = bisoftmax(logits) if metric == "bisoftmax" else softmax(logits, axis=1)
+    if plausible is not None:
+        result *= plausible
+    return result
+
+
+def heights_apart(boxes: FloatArray, others: FloatArray) -> FloatArray:
+    """Distance of the centres of boxes [N, 4] and others [M, 4], in heights of the lower of the two: float32 [N, M]."""
+    centres, other_centres = (boxes[:, :2] + boxes[:, 2:]) / 2, (others[:, :2] + others[:, 2:]) / 2
+    offset = centres[:, None] - other_centres
+    height = np.minimum((boxes[:, 3] - boxes[:, 1])[:, None], others[:, 3] - others[:, 1])
+    apart: FloatArray = np.hypot(offset[..., 0], offset[..., 1]) / np.maximum(height, np.float32(1e-6))
+    return apart
 
 
 def class_bisoftmax(logits: FloatArray, same_class: BoolArray) -> FloatArray:

@@ -71,12 +71,12 @@ class MemoryTracker(ABC):
         """
         detections = check_detections(boxes, scores, labels, embeddings, self._memory.embedding_dim)
         check_clock(frame_index, stamp_ns, self._last_frame, self._last_stamp)
-        decision = self._decide(detections)
+        decision = self._decide(detections, int(frame_index))
         return self._carry_out(decision, detections, int(frame_index), stamp_ns)
 
     @abstractmethod
-    def _decide(self, detections: FrameDetections) -> Decision:
-        """Associate detections with the memory, changing neither."""
+    def _decide(self, detections: FrameDetections, frame_index: int) -> Decision:
+        """Associate the detections of a frame with the memory, changing neither."""
 
     @property
     @abstractmethod

@@ -42,6 +42,10 @@ class AssociationConfig:
         memory_seconds: float >= 0, seconds; 0 turns it off. When positive, it replaces ``memory_frames`` by the time
             between stamps, so that dropped frames don't stretch memory. Frames without a stamp (None, or 0 as in the
             header of an unstamped image) are still judged by ``memory_frames``. Ours, not in the paper.
+        spatial_gate: float >= 0, box heights per frame; 0 turns it off. When positive, a box and a track whose centres
+            are further apart than this, times the frames since the track was seen, neither match nor compete. Raising
+            it allows faster motion, lower frame rates and camera shake; lowering it keeps look-alikes apart. Ours, not
+            in the paper, whose tracker knows appearance alone.
     """
 
     init_score: float = 0.7
@@ -56,6 +60,7 @@ class AssociationConfig:
     match_across_classes: bool = False
     metric: str = "bisoftmax"
     memory_seconds: float = 0.0
+    spatial_gate: float = 0.0
 
     def __post_init__(self) -> None:
         for name in (
@@ -69,6 +74,7 @@ class AssociationConfig:
         ):
             _check_number(self, name, 1.0)
         _check_number(self, "memory_seconds", math.inf)
+        _check_number(self, "spatial_gate", math.inf)
         _check_count(self, "memory_frames")
         _check_count(self, "backdrop_frames")
         _check_bool(self, "match_across_classes")

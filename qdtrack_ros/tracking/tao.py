@@ -33,7 +33,7 @@ class TaoTracker(MemoryTracker):
     def _backdrop_frames(self) -> int:
         return 0
 
-    def _decide(self, detections: FrameDetections) -> Decision:
+    def _decide(self, detections: FrameDetections, frame_index: int) -> Decision:
         config = self.config
         labels = detections.labels
         iou = pairwise_iou(detections.boxes)

@@ -23,6 +23,7 @@ def test_defaults_are_those_of_bdd100k_and_tao() -> None:
         "match_across_classes": False,
         "metric": "bisoftmax",
         "memory_seconds": 0.0,
+        "spatial_gate": 0.0,
     }
     assert dataclasses.asdict(TaoTracker().config) == {
         "init_score": 0.0001,
@@ -60,6 +61,7 @@ def test_every_field_is_documented_and_checked(kind: type) -> None:
         ({"memory_frames": -1}, "memory_frames must be at least 0, got -1"),
         ({"memory_frames": 2.0}, "memory_frames must be a whole number of frames, got 2.0 of type float"),
         ({"memory_frames": True}, "memory_frames must be a whole number"),
+        ({"spatial_gate": -1.0}, "spatial_gate must be a finite number of at least 0, got -1.0"),
         ({"memory_seconds": float("inf")}, "memory_seconds must be a finite number of at least 0, got inf"),
         ({"metric": "euclid"}, "metric must be one of bisoftmax, softmax, cosine, got 'euclid'"),
         ({"match_across_classes": 1}, "match_across_classes must be true or false, got 1"),

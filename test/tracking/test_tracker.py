@@ -440,3 +440,34 @@ def test_importing_the_layer_needs_numpy_only() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.split("\n")[:2] == ["[]", "[]"]
+
+
+def _person(x: float, embedding: list[float], score: float = 0.95) -> tuple[np.ndarray, ...]:
+    boxes = np.array([[x, 0, x + 40, 100]], np.float32)
+    return boxes, np.array([score], np.float32), np.zeros(1, np.int64), np.array([embedding], np.float32)
+
+
+def test_a_spatial_gate_keeps_a_look_alike_far_away_apart() -> None:
+    far = _person(900.0, [5.0, 0.0])  # nine heights from the first
+    for gate, same in ((0.0, True), (1.0, False)):
+        tracker = QuasiDenseTracker(AssociationConfig(spatial_gate=gate, memory_frames=30))
+        tracker.step(*_person(0.0, [5.0, 0.0]), 0)
+        assert tracker.step(*far, 1).track_ids[0] == (0 if same else 1)
+
+
+def test_a_spatial_gate_opens_with_the_frames_since_the_track_was_seen() -> None:
+    for frame, same in ((8, False), (9, True)):
+        tracker = QuasiDenseTracker(AssociationConfig(spatial_gate=1.0, memory_frames=30))
+        tracker.step(*_person(0.0, [5.0, 0.0]), 0)
+        assert tracker.step(*_person(900.0, [5.0, 0.0]), frame).track_ids[0] == (0 if same else 1)
+
+
+def test_an_entry_out_of_reach_takes_no_share_of_the_similarity() -> None:
+    def match_score(gate: float) -> float:
+        tracker = QuasiDenseTracker(AssociationConfig(spatial_gate=gate, match_score=0.4))
+        both = [np.concatenate(pair) for pair in zip(_person(0, [1.0, 0.0]), _person(900, [1.0, 0.0]), strict=True)]
+        tracker.step(*both, 0)
+        return float(tracker.step(*_person(1, [1.0, 0.0]), 1).match_scores[0])
+
+    assert match_score(0.0) == pytest.approx(0.75)  # (1/2 over memory + 1 over detections) / 2
+    assert match_score(1.0) == pytest.approx(1.0)
