@@ -33,6 +33,7 @@ def shared_files() -> list[tuple[str, list[str]]]:
 ONNX = ["onnx", "onnxruntime"]
 TRAIN = ["lightning", "tensorboard"]
 BAGS = ["rosbags"]
+VIDEO = ["av"]
 # trackeval brings opencv-python, whose files are those of opencv-python-headless: the two must be of one version.
 EVAL = ["trackeval==1.3.*", "scipy", "opencv-python<5"]
 
@@ -61,7 +62,8 @@ setup(
         "eval": EVAL + BAGS,
         "onnx": ONNX,
         "train": TRAIN,
-        "all": BAGS + EVAL + ONNX + TRAIN,
+        "video": VIDEO,
+        "all": BAGS + EVAL + ONNX + TRAIN + VIDEO,
     },
     entry_points={"console_scripts": ["qdtrack = qdtrack_ros.cli.main:main"]},
     zip_safe=False,
