@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -53,29 +52,47 @@ def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, str] | Non
         raise
 
 
+def read_torch_file(path: Path) -> object:
+    """What a torch file holds: tensors, numbers, text and containers of these. Nothing in it is executed.
+
+    Raises:
+        CheckpointError: missing, truncated, or a pickle that wants to run code.
+        OSError: it may not be read.
+    """
+    _check_exists(path)
+    path.open("rb").close()  # says plainly when the file may not be read
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file can fail in any way, with an OSError too
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"weights file {path} is damaged, or holds more than tensors and was refused ({reason}); "
+            "get it again from a source you trust"
+        ) from error
+
+
+def _check_exists(path: Path) -> None:
+    if not path.is_file():
+        raise CheckpointError(
+            f"weights file {path} does not exist; check the path, or leave it empty for the preset's own"
+        )
+
+
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Read a safetensors file, or a torch file with ``weights_only=True``.
 
     Raises:
         CheckpointError: missing, truncated, not a weights file, or a pickle that wants to run code.
     """
-    if not path.is_file():
-        raise CheckpointError(
-            f"weights file {path} does not exist; check the path, or leave it empty for the preset's own"
-        )
-    try:
-        if path.suffix == ".safetensors":
+    if path.suffix == ".safetensors":
+        _check_exists(path)
+        try:
             with safe_open(str(path), framework="pt") as file:
                 return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except SafetensorError as error:
-        raise CheckpointError(f"weights file {path} is damaged or not safetensors ({error}); get it again") from error
-    except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"weights file {path} is damaged, or holds more than tensors and was refused ({reason}); "
-            "get it again from a source you trust"
-        ) from error
+        except SafetensorError as error:
+            message = f"weights file {path} is damaged or not safetensors ({error}); get it again"
+            raise CheckpointError(message) from error
+    content = read_torch_file(path)
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):

@@ -92,12 +92,13 @@ class MaxIoUAssigner:
             overlaps[:, ignored] = -1
             max_overlaps, nearest = overlaps.max(dim=0)
             gt_inds[max_overlaps >= self.negative_iou] = -1
-            gt_inds[ignored] = -1
             positive = max_overlaps >= self.positive_iou
             gt_inds[positive] = nearest[positive] + 1
             if self.match_low_quality:
                 forced = self._forced_matches(overlaps)
                 gt_inds = torch.where(forced > 0, forced, gt_inds)
+        # Without ground truth too, where the reference would train on ignore regions as background.
+        gt_inds[ignored] = -1
         labels = None
         if gt_labels is not None:
             labels = torch.full_like(gt_inds, -1)

@@ -132,6 +132,7 @@ class TrainingConfig:
         validation_stride: every how many-th frame is validated.
         backbone_weights: ImageNet file to start from: a path, or ``package:file`` inside an installed Python package.
         initial_weights: weights of the whole network to start from instead (fine-tuning).
+        freeze_detector: train the embedding head alone, and leave the detector as it is.
         pairs, loss, optimizer: see there.
         batch_size: pairs per step and process.
         steps: optimizer steps.
@@ -149,6 +150,7 @@ class TrainingConfig:
     validation_stride: int = 25
     backbone_weights: str = ""
     initial_weights: str = ""
+    freeze_detector: bool = False
     pairs: PairConfig = field(default_factory=PairConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

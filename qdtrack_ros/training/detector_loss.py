@@ -121,7 +121,7 @@ class DetectorLoss:
         logits, deltas = logits.float(), deltas.float()
         average = max(len(labels), 1)
         classification = F.cross_entropy(logits, labels, reduction="sum") / average
-        chosen = deltas[positive].reshape(int(positive.sum()), -1, 4)
+        chosen = deltas[positive].reshape(int(positive.sum()), deltas.shape[1] // 4, 4)
         column = torch.zeros_like(labels[positive]) if model.config.class_agnostic_boxes else labels[positive]
         own = chosen[torch.arange(len(chosen), device=chosen.device), column]
         regression = F.smooth_l1_loss(own, goal, beta=self._box_beta, reduction="sum") / average

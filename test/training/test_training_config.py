@@ -1,0 +1,98 @@
+"""Training configurations and the sequences they name."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from qdtrack_ros.configuration import ConfigurationError
+from qdtrack_ros.resources import share_path
+from qdtrack_ros.training.config import LossConfig, SourceConfig, load_training_config
+from qdtrack_ros.training.sources import cached, every, label_indices, open_pair_source, open_sequence, weights_file
+
+
+def test_the_recipe_of_the_shipped_model_loads():
+    config = load_training_config(share_path("config/training/pedestrian.yaml"))
+    assert config.preset == "pedestrian" and len(config.sources) > 5 and config.validation is not None
+    kitti = [s for s in config.sources if s.format == "kitti"]
+    assert len({s.path for s in kitti}) == len(kitti) and all(s.labels["Pedestrian"] == "person" for s in kitti)
+
+
+def test_overrides(tmp_path):
+    path = share_path("config/training/pedestrian.yaml")
+    config = load_training_config(path, {"steps": 5, "optimizer.learning_rate": 0.5})
+    assert config.steps == 5 and config.optimizer.learning_rate == 0.5
+    assert config.optimizer.kind == load_training_config(path).optimizer.kind
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"step": 5}, r"pedestrian\.yaml has unknown key\(s\) step; known: preset"),
+        ({"steps": 0}, "steps is 0; expected at least 1"),
+        ({"workers": -1}, "workers is -1"),
+        ({"optimizer.kind": "adam"}, "kind is 'adam'; expected sgd or adamw"),
+        (
+            {"sources": [{"format": "video", "path": "x"}]},
+            r"sources\[0\]: format is 'video'; expected one of mot, kitti",
+        ),
+        ({"sources": [{"format": "mot", "path": "x", "weight": 0}]}, "weight 0.0 must be positive"),
+        ({"pairs.augmentation.size": [100, 200]}, "multiples of 32"),
+        ({"loss.rpn_sampels": 1}, r"loss has unknown key\(s\) rpn_sampels"),
+    ],
+)
+def test_a_wrong_value_is_named(overrides, message):
+    with pytest.raises(ConfigurationError, match=message):
+        load_training_config(share_path("config/training/pedestrian.yaml"), overrides)
+
+
+def test_the_defaults_are_the_paper_s():
+    config = LossConfig()
+    assert (config.rpn_samples, config.box_samples, config.key_positives, config.reference_samples) == (
+        256,
+        512,
+        128,
+        256,
+    )
+    assert (config.rpn_positive_iou, config.rpn_negative_iou, config.box_iou) == (0.7, 0.3, 0.5)
+    assert (config.train_proposals_per_level, config.train_proposals) == (2000, 1000)
+    assert (config.track_weight, config.auxiliary_weight) == (0.25, 1.0)
+
+
+def test_labels_become_class_indices():
+    source = SourceConfig("mot", "x", labels={"pedestrian": "person", "static_person": "ignore", "car": "car"})
+    assert label_indices(source, ("person", "car")) == {"pedestrian": 0, "static_person": None, "car": 1}
+    with pytest.raises(ConfigurationError, match="source x maps 'car' to 'car'; expected one of person, ignore"):
+        label_indices(source, ("person",))
+
+
+def test_wide_objects_are_ignored_where_asked(training, street):
+    (config,) = training().sources
+    plain = open_pair_source(config, street.parent, ("person",), cache=False)
+    assert not any(a.ignore for f in plain.sequence.frames for a in f.annotations)
+    upright = open_pair_source(dataclasses.replace(config, min_aspect=3.0), street.parent, ("person",), cache=False)
+    assert all(a.ignore for f in upright.sequence.frames for a in f.annotations)  # 56 / 24 is less
+
+
+def test_cached_frames_look_the_same_and_need_their_files_no_more(training, street):
+    sequence = open_sequence(training().sources[0], street.parent)
+    kept = cached(sequence)
+    before = [frame.load() for frame in sequence.frames]
+    for picture in (street / "img1").iterdir():
+        picture.unlink()
+    for frame, image in zip(kept.frames, before, strict=True):
+        assert np.abs(frame.load().astype(int) - image).mean() < 3
+        assert len(frame.annotations) == 3
+
+
+def test_every_second_frame(training, street):
+    sequence = open_sequence(training().sources[0], street.parent)
+    assert [f.index for f in every(sequence, 3).frames] == [0, 3, 6]
+
+
+def test_weights_files_are_paths_or_lie_in_packages(tmp_path):
+    assert weights_file("a/b.pth", tmp_path) == tmp_path / "a" / "b.pth"
+    assert weights_file("/abs/b.pth", tmp_path).as_posix() == "/abs/b.pth"
+    assert weights_file("yaml:__init__.py", tmp_path).is_file()
