@@ -32,7 +32,7 @@ def shared_files() -> list[tuple[str, list[str]]]:
 
 ONNX = ["onnx", "onnxruntime"]
 TRAIN = ["lightning", "tensorboard"]
-BAGS = ["rosbags"]
+BAGS = ["rosbags>=0.11"]
 VIDEO = ["av"]
 # trackeval brings opencv-python, whose files are those of opencv-python-headless: the two must be of one version.
 EVAL = ["trackeval==1.3.*", "scipy", "opencv-python<5"]

@@ -8,6 +8,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/environment.sh
+PATH="${PATH//"$VENV/bin:"/}" # the environment is made by a Python outside it
 
 readonly STAMPS="$VENV/setup-stamps" LOGS="$VENV/setup-logs"
 readonly REQUIREMENTS=(scripts/requirements.txt scripts/requirements-no-deps.txt)
@@ -108,11 +109,12 @@ make_environment() {
     return
   fi
   leftovers="$(find "$VENV" -mindepth 1 -maxdepth 1 ! -name 'setup-*')"
-  if [[ -n "$leftovers" && ! -f "$VENV/pyvenv.cfg" ]]; then
+  if [[ -n "$leftovers" && ! -f "$VENV/pyvenv.cfg" && ! -f "$VENV/setup-begun" ]]; then
     die "$VENV is not an environment and not empty; empty it, or name another folder in QDTRACK_VENV."
   fi
   say "1/3 creating the environment in $VENV ($("$python" --version))"
-  find "$VENV" -mindepth 1 -maxdepth 1 ! -name setup-lock ! -name setup-logs -exec rm -rf {} +
+  touch "$VENV/setup-begun" # what lies here is ours, even before venv has written its pyvenv.cfg
+  find "$VENV" -mindepth 1 -maxdepth 1 ! -name 'setup-[bl]*' -exec rm -rf {} +
   logged environment "$python" -m venv "$VENV"
 }
 
