@@ -180,3 +180,19 @@ def test_a_file_that_is_no_checkpoint_of_this_network(training, tmp_path):
     (tmp_path / "c.ckpt").write_bytes(b"half of a checkpoint")
     with pytest.raises(CheckpointError, match=r"c\.ckpt"):
         checkpoint_model(tmp_path / "c.ckpt", model, averaged=False)
+
+
+def test_a_frozen_detector_stays_as_it_is(training, street):
+    config = training(freeze_detector=True)
+    module, batch = make_module(config), make_batch(config, street)
+    for current in (batch, without_objects(batch)):
+        module.zero_grad()
+        module.training_step(current, 0).backward()
+        reached = {name for name, p in module.model.named_parameters() if p.grad is not None}
+        assert reached == {name for name, _ in module.model.named_parameters() if name.startswith("embedding_head.")}
+    terms, _ = module.losses(batch)
+    assert set(terms) == {"track", "track_auxiliary"}
+    trained = {
+        id(p) for group in build_optimizer(module.model, config.optimizer, 2).param_groups for p in group["params"]
+    }
+    assert trained == {id(p) for p in module.model.embedding_head.parameters()}
