@@ -48,7 +48,7 @@ class ColourEngine:
         count = len(boxes)
         return Detections(
             np.array(boxes, np.float32).reshape(-1, 4),
-            np.linspace(0.95, 0.9, count, dtype=np.float32),
+            np.linspace(0.99, 0.95, count, dtype=np.float32),
             np.zeros(count, np.int64),
             np.array(embeddings, np.float32).reshape(-1, self.embedding_dim),
         )

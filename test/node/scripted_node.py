@@ -60,7 +60,7 @@ class ColourEngine:
                 embeddings.append(20.0 * np.eye(self.embedding_dim)[axis])
         if not boxes:
             return Detections.empty(self.embedding_dim)
-        scores = np.linspace(0.95, 0.9, len(boxes), dtype=np.float32)
+        scores = np.linspace(0.99, 0.95, len(boxes), dtype=np.float32)
         found = np.array(embeddings, np.float32)
         if tuple(image[0, 0]) == POISON:
             found[:] = np.nan
