@@ -21,7 +21,7 @@ setup: ## Set up the environment, or bring it up to date
 
 test: ## Run every check and test this machine can run
 	@scripts/setup.sh
-	@scripts/run.sh python -m pytest $(ARGS)
+	@OMP_NUM_THREADS=1 scripts/run.sh python -m pytest $(ARGS)
 
 demo: ## Track people in a street video through the live ROS 2 node; results in demo/
 	@scripts/setup.sh

@@ -74,7 +74,7 @@ def test_detections_and_tracks_tell_the_same_story(client):
     assert (red.bbox.center.position.x, red.bbox.center.position.y) == (24.0, 35.0)
     assert (red.bbox.size_x, red.bbox.size_y, red.bbox.center.theta) == (20.0, 30.0, 0.0)
     assert (red.results[0].hypothesis.class_id, blue.results[0].hypothesis.class_id) == ("box", "circle")
-    assert red.results[0].hypothesis.score == pytest.approx(0.95)
+    assert red.results[0].hypothesis.score == pytest.approx(0.99)
     assert red.header == detections.header
     by_id = {track.track_id: track for track in tracks.tracks}
     assert by_id[0].detection == red and by_id[1].detection == blue
