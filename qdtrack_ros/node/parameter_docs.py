@@ -1,4 +1,4 @@
-"""Writes what is derived from the parameter specification: the default parameter file and the table for readers.
+"""Writes what is derived from the parameter specification: the default parameter file and the tables for readers.
 
 Run ``python -m qdtrack_ros.node.parameter_docs`` in the source tree after each change of the specification.
 """
@@ -14,6 +14,8 @@ from qdtrack_ros.node.parameters import RUNTIME, STARTUP, ParameterSpec, Paramet
 
 DEFAULTS_FILE = "config/tracker_node.yaml"
 TABLE_FILE = "docs/parameters.md"
+README_FILE = "README.md"
+README_MARKS = ("<!-- parameters: made by qdtrack_ros.node.parameter_docs -->", "<!-- end of parameters -->")
 _CHANGE_TEXT = {STARTUP: "at start", RUNTIME: "any time"}
 
 
@@ -64,11 +66,36 @@ def markdown_table(specs: ParameterSpecs) -> str:
     return "\n".join(lines) + "\n"
 
 
+def readme_with_table(readme: str, specs: ParameterSpecs) -> str:
+    """The README with the short table between its two marks made anew.
+
+    Raises:
+        ValueError: the marks are not there.
+    """
+    begin, end = README_MARKS
+    if readme.count(begin) != 1 or readme.count(end) != 1:
+        raise ValueError(f"{README_FILE} must hold {begin!r} and {end!r} once each")
+    head, tail = readme.partition(begin)[0], readme.partition(end)[2]
+    rows = [(spec, spec.name) for spec in specs.node.values()]
+    rows += [(spec, f"NAME.{spec.name}") for spec in specs.camera.values()]
+    table = ["| parameter | default | meaning |", "|---|---|---|"]
+    table += [f"| `{name}` | {_default(spec)} | {' '.join(spec.description.split())} |" for spec, name in rows]
+    return "\n".join([head + begin, "", *table, "", end + tail])
+
+
+def derived_files(root: Path, specs: ParameterSpecs) -> dict[str, str]:
+    """Name and text of every file that is derived from the specification, below the source tree ``root``."""
+    return {
+        DEFAULTS_FILE: defaults_file(specs),
+        TABLE_FILE: markdown_table(specs),
+        README_FILE: readme_with_table((root / README_FILE).read_text(encoding="utf-8"), specs),
+    }
+
+
 def main() -> int:
     """Write the derived files into the source tree."""
     root = Path(__file__).resolve().parents[2]
-    specs = load_specs()
-    for name, text in ((DEFAULTS_FILE, defaults_file(specs)), (TABLE_FILE, markdown_table(specs))):
+    for name, text in derived_files(root, load_specs()).items():
         (root / name).write_text(text, encoding="utf-8")
         print(f"wrote {root / name}")
     return 0
@@ -85,15 +112,18 @@ def _literal(value: Value) -> str:
     return yaml.safe_dump(value, default_flow_style=True).strip().removesuffix("...").strip()
 
 
+def _default(spec: ParameterSpec) -> str:
+    return "*preset*" if spec.default is None else f"`{_literal(spec.default)}`"
+
+
 def _row(spec: ParameterSpec, name: str) -> str:
-    default = "*preset*" if spec.default is None else f"`{_literal(spec.default)}`"
     allowed = ""
     if spec.range is not None:
         allowed = f"{spec.range[0]:g} to {spec.range[1]:g}"
     elif spec.one_of:
         allowed = ", ".join(f"`{choice}`" for choice in spec.one_of)
     changes = _CHANGE_TEXT.get(spec.change, "while unconfigured")
-    cells = (f"`{name}`", spec.type, default, allowed, changes, " ".join(spec.description.split()))
+    cells = (f"`{name}`", spec.type, _default(spec), allowed, changes, " ".join(spec.description.split()))
     return f"| {' | '.join(cells)} |"
 
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from qdtrack_ros.configuration import ConfigurationError
-from qdtrack_ros.node.parameter_docs import DEFAULTS_FILE, TABLE_FILE, defaults_file, markdown_table
+from qdtrack_ros.node.parameter_docs import defaults_file, derived_files
 from qdtrack_ros.node.parameters import load_specs, refuse_change
 from qdtrack_ros.tracking import AssociationConfig
 
@@ -17,10 +17,10 @@ ROOT = Path(__file__).resolve().parents[2]
 SPECS = load_specs()
 
 
-@pytest.mark.parametrize(("name", "make"), [(DEFAULTS_FILE, defaults_file), (TABLE_FILE, markdown_table)])
-def test_derived_files_are_up_to_date(name, make):
-    text = (ROOT / name).read_text(encoding="utf-8")
-    assert text == make(SPECS), f"{name} is stale: run `python -m qdtrack_ros.node.parameter_docs`"
+@pytest.mark.parametrize(("name", "text"), derived_files(ROOT, SPECS).items())
+def test_derived_files_are_up_to_date(name, text):
+    found = (ROOT / name).read_text(encoding="utf-8")
+    assert found == text, f"{name} is stale: run `python -m qdtrack_ros.node.parameter_docs`"
 
 
 def flatten(tree, prefix=""):
