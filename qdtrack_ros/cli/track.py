@@ -55,6 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     from qdtrack_ros.inference.engine import create_engine, opened
     from qdtrack_ros.inference.presets import load_preset
 
+    keep_source(arguments.source, arguments.output, arguments.mot, arguments.bag)
     sequence = open_source(arguments.source, arguments.topic)
     preset = load_preset(arguments.preset, overrides(arguments.set))
     with opened(create_engine(preset, arguments.weights, arguments.device, arguments.engine)) as engine:
@@ -95,6 +96,17 @@ def report(source: str, tracker: OfflineTracker, outputs: Outputs, seconds: floa
         print(f"qdtrack track: error: {source}: no frame could be tracked", file=sys.stderr)
         return 1
     return 0
+
+
+def keep_source(source: str, *outputs: Path | None) -> None:
+    """Refuse to write over what is read.
+
+    Raises:
+        FileExistsError: an output is the source itself, by whatever name.
+    """
+    for output in outputs:
+        if output is not None and output.exists() and Path(source).exists() and output.samefile(source):
+            raise FileExistsError(f"{output} is the source itself and would be overwritten; name another file")
 
 
 def frame_count(sequence: Sequence, limit: int | None) -> int | None:

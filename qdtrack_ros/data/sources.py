@@ -32,6 +32,8 @@ def open_source(source: str | int | os.PathLike[str], topic: str | None = None) 
         ImportError: it is a bag, and rosbags is not installed.
     """
     text, path = str(source), Path(str(source))
+    if not text:
+        raise DataError("the source is empty; name a video, a folder, a bag, a camera index or the address of a stream")
     if isinstance(source, int) or (text.isdecimal() and not path.exists()):
         return read_video(int(text))
     if is_stream(text):

@@ -71,7 +71,8 @@ def resized_size(height: int, width: int, image_scale: tuple[int, int]) -> tuple
         return height, width
     long_edge, short_edge = max(image_scale), min(image_scale)
     factor = min(long_edge / max(height, width), short_edge / min(height, width))
-    return int(height * factor + 0.5), int(width * factor + 0.5)
+    # Nothing less than a pixel remains of an image a thousand times as long as wide; the reference fails on it.
+    return max(int(height * factor + 0.5), 1), max(int(width * factor + 0.5), 1)
 
 
 def preprocess(images: Sequence[npt.NDArray[np.uint8]], config: PreprocessConfig) -> Batch:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -63,6 +64,12 @@ def read_torch_file(path: Path) -> object:
     path.open("rb").close()  # says plainly when the file may not be read
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # torch's own text goes on to advise loading the file without this check.
+        raise CheckpointError(
+            f"weights file {path} is damaged, or a pickle that wants to run code; it was refused and nothing in it was "
+            "run; get it again from a source you trust, as safetensors or as a plain state dict"
+        ) from error
     except Exception as error:  # a damaged file can fail in any way, with an OSError too
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(

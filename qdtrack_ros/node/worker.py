@@ -153,7 +153,8 @@ class FrameWorker:
 
     def _engine_failed(self, jobs: Sequence[_Job], error: Exception) -> None:
         self._failures += 1
-        reason = f"the engine {self._engine.name} failed: {type(error).__name__}: {error}"
+        text = " ".join(str(error).split())  # libraries give several lines; a log message and a diagnostic are one
+        reason = f"the engine {self._engine.name} failed: {type(error).__name__}: {text}"
         for job in jobs:
             self._drop(job.camera, ENGINE_FAILED, reason, Severity.ERROR)
         if self._failures >= _FAILURES_IN_A_ROW:

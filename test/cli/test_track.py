@@ -182,3 +182,24 @@ def test_offline_drops_what_cannot_be_decoded() -> None:
     tracker = OfflineTracker(SteadyEngine(), AssociationConfig())
     assert tracker.step(Frame(0, 0, None, None, (), fail)) is None
     assert tracker.dropped == {"undecodable": 1}
+
+
+@pytest.mark.usefixtures("colour_engine")
+@pytest.mark.parametrize("option", ["-o", "--mot"])
+def test_the_source_is_never_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str) -> None:
+    video, link = tmp_path / "street.mp4", tmp_path / "other_name.mp4"
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"mp4v"), 10, (96, 64))
+    for _ in range(3):
+        writer.write(np.zeros((64, 96, 3), np.uint8))
+    writer.release()
+    before = video.read_bytes()
+    link.symlink_to(video)
+    for target in (video, link):
+        assert cli.main(["track", str(video), option, str(target)]) == 1
+        assert "is the source itself" in capsys.readouterr().err
+    assert video.read_bytes() == before
+
+
+def test_an_empty_source_is_not_the_current_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["track", ""]) == 1
+    assert "the source is empty" in capsys.readouterr().err

@@ -81,3 +81,10 @@ def test_input_is_left_alone_and_need_not_be_contiguous():
 def test_bad_settings_are_refused(values, word):
     with pytest.raises(ValueError, match=word):
         PreprocessConfig(**values)
+
+
+@pytest.mark.parametrize("shape", [(1, 5000), (5000, 1), (1, 1)])
+def test_a_sliver_keeps_at_least_a_pixel(shape):
+    batch = preprocess([np.zeros((*shape, 3), np.uint8)], PreprocessConfig(image_scale=(640, 480)))
+    assert min(batch.image_sizes[0]) >= 1 and batch.images.shape[0] == 1
+    assert np.isfinite(batch.images).all()

@@ -154,6 +154,9 @@ def test_a_pickle_that_wants_to_run_code_is_refused_and_nothing_runs(tmp_path, p
     else:
         torch.save(content, path)
     refused(path, "refused", "source you trust")
+    with pytest.raises(CheckpointError) as caught:
+        read_weights(path)
+    assert "weights_only" not in str(caught.value)  # torch's own advice would run the code
     assert not trace.exists()
     torch.load(path, weights_only=False) if not plain else pickle.loads(path.read_bytes())
     assert trace.exists()  # the file was armed indeed
