@@ -68,14 +68,15 @@ def main(
         finally:
             ended.set_result(None)
 
-    try:
-        with _signals_to(lambda name: executor.create_task(end, name)):
+    # The handlers stay until ROS is shut down: a second signal meanwhile ends the process as documented.
+    with _signals_to(lambda name: executor.create_task(end, name)):
+        try:
             node.autostart()
             executor.spin_until_future_complete(ended)
-    finally:
-        executor.remove_node(node)
-        node.destroy_node()
-        rclpy.try_shutdown()
+        finally:
+            executor.remove_node(node)
+            node.destroy_node()
+            rclpy.try_shutdown()
     return 0
 
 
