@@ -71,6 +71,7 @@ def tiny_preset(tmp_path: Path) -> Path:
             "num_classes": 2,
             "backbone": "efficientnet_lite0",
             "fpn_channels": 32,
+            "fpn_first_stride": 8,
             "fpn_levels": 4,
             "anchor_scales": [4.0],
             "proposals": {"per_level": 50, "nms_iou": 0.7, "total": 40},

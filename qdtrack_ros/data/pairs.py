@@ -1,21 +1,20 @@
 """Pairs of frames for quasi-dense similarity learning (paper, section 3.1): a key frame and a reference frame near it.
 
-Still pictures become pairs by two views of one picture. A pair is a function of (seed, number), so a training that is
-resumed sees the same pairs again.
+Still pictures become pairs by two views of one picture, crops by identity by two sheets of them. A pair is a function
+of (seed, number), so a training that is resumed sees the same pairs again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from collections.abc import Sequence as Seq
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from qdtrack_ros.data.appearance import apply_colour, degrade, random_colour
+from qdtrack_ros.data.pair_sources import PairSource
 from qdtrack_ros.data.transforms import (
     AugmentationConfig,
     LabelledPicture,
@@ -24,28 +23,9 @@ from qdtrack_ros.data.transforms import (
     mosaic,
     random_view,
 )
-from qdtrack_ros.data.types import Annotation, Frame, Sequence
 
 _IDS_PER_SOURCE = 1_000_000_000
 """Instance ids of source k are shifted by k times this, so that people of different sources differ within a mosaic."""
-
-
-@dataclass(frozen=True)
-class PairSource:
-    """One sequence as a source of pairs.
-
-    Attributes:
-        sequence: frames with annotations.
-        weight: how often it is drawn, relative to the others.
-        scope: largest distance in frames between key and reference; 0 makes still pairs.
-        labels: class index of each label name of the source; names that are mapped to None are ignore regions, other
-            names are background.
-    """
-
-    sequence: Sequence
-    weight: float
-    scope: int
-    labels: Mapping[str, int | None]
 
 
 @dataclass(frozen=True)
@@ -89,14 +69,11 @@ class PairSampler:
         ValueError: there is no source, or none has an object.
     """
 
-    def __init__(self, sources: Seq[PairSource], config: PairConfig) -> None:
+    def __init__(self, sources: Sequence[PairSource], config: PairConfig) -> None:
         self._sources = list(sources)
         self._config = config
-        self._populated = [
-            [i for i, frame in enumerate(s.sequence.frames) if _has_object(frame, s.labels)] for s in self._sources
-        ]
-        if not any(self._populated):
-            names = ", ".join(s.sequence.name for s in self._sources) or "no source at all"
+        if not any(source.has_objects for source in self._sources):
+            names = ", ".join(source.name for source in self._sources) or "no source at all"
             raise ValueError(f"no object to learn from in {names}: check the label names in the training configuration")
         weights = np.array([s.weight for s in self._sources], np.float64)
         self._probabilities = weights / weights.sum()
@@ -121,7 +98,7 @@ class PairSampler:
 
     def _draw_views(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[LabelledPicture, LabelledPicture]:
         config = self._config.augmentation
-        key, reference = self._draw_frames(rng)
+        key, reference = self._draw_pictures(rng)
         view, instance = random_view(key, size, config, rng)
         focus = None
         if instance is not None and instance in reference.instance_ids:
@@ -141,54 +118,10 @@ class PairSampler:
             )
         return views[0], views[1]
 
-    def _draw_frames(self, rng: np.random.Generator) -> tuple[LabelledPicture, LabelledPicture]:
-        """Key and reference frame of a random source, unchanged but for the instance ids."""
+    def _draw_pictures(self, rng: np.random.Generator) -> tuple[LabelledPicture, LabelledPicture]:
+        """Key and reference picture of a random source, as they are there."""
         index = int(rng.choice(len(self._sources), p=self._probabilities))
-        source, populated = self._sources[index], self._populated[index]
-        frames = source.sequence.frames
-        anywhere = not populated or rng.random() < self._config.background
-        key = int(rng.integers(len(frames))) if anywhere else int(rng.choice(populated))
-        low, high = max(0, key - source.scope), min(len(frames) - 1, key + source.scope)
-        other = int(rng.integers(low, high + 1))
-        first = _load(frames[key], source.labels, index * _IDS_PER_SOURCE, still=source.scope == 0)
-        if other == key:
-            return first, first
-        return first, _load(frames[other], source.labels, index * _IDS_PER_SOURCE, still=False)
-
-
-def _has_object(frame: Frame, labels: Mapping[str, int | None]) -> bool:
-    return any(_class_of(annotation, labels) is not None for annotation in frame.annotations)
-
-
-def _class_of(annotation: Annotation, labels: Mapping[str, int | None]) -> int | None:
-    """Class index of an object to learn; None for ignore regions and background."""
-    if annotation.ignore or annotation.crowd:
-        return None
-    return labels.get(annotation.label)
-
-
-def _is_ignored(annotation: Annotation, labels: Mapping[str, int | None]) -> bool:
-    return annotation.ignore or annotation.crowd or (annotation.label in labels and labels[annotation.label] is None)
-
-
-def _load(frame: Frame, labels: Mapping[str, int | None], first_id: int, still: bool) -> LabelledPicture:
-    """Decode a frame. In a still picture every object is its own identity."""
-    objects = [a for a in frame.annotations if _class_of(a, labels) is not None]
-    ids = [
-        first_id + frame.index * 1000 + row if still else -1 if a.instance_id is None else first_id + a.instance_id
-        for row, a in enumerate(objects)
-    ]
-    ignored = [a.box for a in frame.annotations if _is_ignored(a, labels)]
-    image = frame.load()
-    if image.ndim == 2:
-        image = np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR), np.uint8)
-    return LabelledPicture(
-        image,
-        np.array([a.box for a in objects], np.float32).reshape(-1, 4),
-        np.array([labels[a.label] for a in objects], np.int64),
-        np.array(ids, np.int64),
-        np.array(ignored, np.float32).reshape(-1, 4),
-    )
+        return self._sources[index].draw(index * _IDS_PER_SOURCE, self._config.background, rng)
 
 
 def _centre(picture: LabelledPicture, instance: int) -> npt.NDArray[np.float32]:

@@ -101,8 +101,31 @@ class _StageSpec(NamedTuple):
     channels: int
 
 
+_LITE0_STAGES = (
+    _StageSpec(1, 3, 1, 1, 16),
+    _StageSpec(2, 3, 2, 6, 24),
+    _StageSpec(2, 5, 2, 6, 40),
+    _StageSpec(3, 3, 2, 6, 80),
+    _StageSpec(3, 5, 1, 6, 112),
+    _StageSpec(4, 5, 2, 6, 192),
+    _StageSpec(1, 3, 1, 6, 320),
+)
+
+
+def lite0_blocks() -> nn.ModuleList:
+    """The sixteen blocks of EfficientNet-Lite0, with random weights."""
+    blocks = nn.ModuleList()
+    channels = 32
+    for spec in _LITE0_STAGES:
+        for repeat in range(spec.repeats):
+            stride = spec.stride if repeat == 0 else 1
+            blocks.append(InvertedResidual(channels, spec.channels, spec.kernel, stride, spec.expand_ratio))
+            channels = spec.channels
+    return blocks
+
+
 class EfficientNetLite0(nn.Module):
-    """EfficientNet-Lite0 (Google, 2020): C3, C4 and C5 at strides 8, 16 and 32.
+    """EfficientNet-Lite0 (Google, 2020): C2 to C5 at strides 4 to 32.
 
     BatchNorm is folded into the convolutions when ImageNet weights are loaded (``checkpoint.load_efficientnet_lite0``):
     its statistics would be frozen anyway, and on a CPU the trunk takes a fifth (training) to a quarter (inference) less
@@ -112,40 +135,24 @@ class EfficientNetLite0(nn.Module):
         frozen_blocks: the stem and this many blocks receive no gradient.
     """
 
-    channels = (40, 112, 320)
-    strides = (8, 16, 32)
-    _STAGES = (
-        _StageSpec(1, 3, 1, 1, 16),
-        _StageSpec(2, 3, 2, 6, 24),
-        _StageSpec(2, 5, 2, 6, 40),
-        _StageSpec(3, 3, 2, 6, 80),
-        _StageSpec(3, 5, 1, 6, 112),
-        _StageSpec(4, 5, 2, 6, 192),
-        _StageSpec(1, 3, 1, 6, 320),
-    )
-    _OUTPUT_BLOCKS = (4, 10, 15)
+    channels = (24, 40, 112, 320)
+    strides = (4, 8, 16, 32)
+    output_blocks = (2, 4, 10, 15)
 
     def __init__(self, frozen_blocks: int = 3) -> None:
         super().__init__()
         self.stem = SameConv(3, 32, 3, 2)
-        blocks: list[nn.Module] = []
-        channels = 32
-        for spec in self._STAGES:
-            for repeat in range(spec.repeats):
-                stride = spec.stride if repeat == 0 else 1
-                blocks.append(InvertedResidual(channels, spec.channels, spec.kernel, stride, spec.expand_ratio))
-                channels = spec.channels
-        self.blocks = nn.ModuleList(blocks)
-        for module in (self.stem, *blocks[:frozen_blocks]):
+        self.blocks = lite0_blocks()
+        for module in (self.stem, *self.blocks[:frozen_blocks]):
             module.requires_grad_(False)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Map images [B, 3, H, W] (H and W multiples of 32) to C3, C4, C5."""
+        """Map images [B, 3, H, W] (H and W multiples of 32) to C2..C5."""
         x = F.relu6(self.stem(images), inplace=True)
         features = []
         for index, block in enumerate(self.blocks):
             x = block(x)
-            if index in self._OUTPUT_BLOCKS:
+            if index in self.output_blocks:
                 features.append(x)
         return features
 

@@ -109,8 +109,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return content
 
 
-def load_weights(model: nn.Module, path: Path) -> str:
+def load_weights(model: nn.Module, path: Path, leave_out: str = "") -> str:
     """Load weights, of our own layout or of SysCV/qdtrack's, into a model; every key must be there and fit.
+
+    Args:
+        model: what to load into.
+        path: the file.
+        leave_out: names that begin so stay as they are, and need not be in the file; empty leaves out none.
 
     Returns:
         Hash of the weights (sha256, first 16 digits), by which embeddings and engines are told apart.
@@ -125,6 +130,9 @@ def load_weights(model: nn.Module, path: Path) -> str:
             found = convert_syscv(found, expected, layout)
         except ConversionError as error:
             raise CheckpointError(f"weights file {path}: {error}") from error
+    if leave_out:
+        found = {name: tensor for name, tensor in found.items() if not name.startswith(leave_out)}
+        expected = {name: tensor for name, tensor in expected.items() if not name.startswith(leave_out)}
     shapes = [
         f"{name} is {list(found[name].shape)}, expected {list(expected[name].shape)}"
         for name in sorted(set(found) & set(expected))
@@ -141,7 +149,8 @@ def load_weights(model: nn.Module, path: Path) -> str:
     bad = sorted(name for name, tensor in found.items() if tensor.is_floating_point() and not tensor.isfinite().all())
     if bad:
         raise CheckpointError(f"weights file {path} has NaN or infinite values in {', '.join(bad[:8])}; get it again")
-    model.load_state_dict({name: tensor.to(expected[name].dtype) for name, tensor in found.items()})
+    tensors = {name: tensor.to(expected[name].dtype) for name, tensor in found.items()}
+    model.load_state_dict(tensors, strict=not leave_out)
     return weights_hash(model)
 
 

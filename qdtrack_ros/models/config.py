@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 BACKBONES = ("resnet50", "resnet101", "efficientnet_lite0")
+EMBEDDING_SOURCES = ("pyramid", "trunk")
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class ModelConfig:
         num_classes: foreground classes; background is the last column of the classifier.
         backbone: ``resnet50``, ``resnet101`` or ``efficientnet_lite0``.
         fpn_channels: channels of every pyramid level and of the RPN's hidden convolution.
+        fpn_first_stride: stride of the finest backbone output that the pyramid is built on, 4 or 8.
         fpn_levels: pyramid levels; those beyond the backbone's are made by stride-2 max-pooling.
         anchor_scales: anchor side at aspect ratio 1, in units of the level's stride.
         anchor_ratios: height / width of the anchors.
@@ -53,15 +55,20 @@ class ModelConfig:
         nms_iou: per-class NMS threshold of the final boxes.
         max_detections: detections kept per image.
         clip_boxes: clip boxes to the image (the MOT17 configuration does not).
-        embedding_convs: 3x3 convolutions of the embedding head, each followed by GroupNorm and ReLU.
-        embedding_conv_channels: their channels.
-        embedding_fc_channels: width of the fully connected layer before the embedding; 0 leaves it out.
+        embedding_from: ``pyramid``, the paper's: the embedding head pools the pyramid. ``trunk``: it pools the
+            backbone's stride-4 map and goes on with blocks of its own, like the backbone's (EfficientNet-Lite0 only).
+        embedding_roi_size: (height, width) of the pooled features; with ``trunk`` multiples of 4.
+        embedding_convs: 3x3 convolutions of the embedding head, each followed by GroupNorm and ReLU; ``pyramid`` only.
+        embedding_conv_channels: their channels; with ``trunk`` those of the 1x1 convolution before the embedding.
+        embedding_fc_channels: width of the fully connected layer before the embedding; 0 leaves it out. ``pyramid``
+            only.
         embedding_dim: D, length of the embedding.
     """
 
     num_classes: int = 8
     backbone: str = "resnet50"
     fpn_channels: int = 256
+    fpn_first_stride: int = 4
     fpn_levels: int = 5
     anchor_scales: tuple[float, ...] = (8.0,)
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
@@ -73,6 +80,8 @@ class ModelConfig:
     nms_iou: float = 0.5
     max_detections: int = 100
     clip_boxes: bool = True
+    embedding_from: str = "pyramid"
+    embedding_roi_size: tuple[int, int] = (7, 7)
     embedding_convs: int = 4
     embedding_conv_channels: int = 256
     embedding_fc_channels: int = 1024
@@ -88,5 +97,19 @@ class ModelConfig:
         for name in ("score_threshold", "nms_iou"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected a number in [0, 1]")
-        if self.embedding_convs and (self.embedding_conv_channels < 32 or self.embedding_conv_channels % 32):
+        if self.fpn_first_stride not in (4, 8):
+            raise ValueError(f"fpn_first_stride is {self.fpn_first_stride}; expected 4 or 8")
+        self._check_embedding()
+
+    def _check_embedding(self) -> None:
+        if self.embedding_from not in EMBEDDING_SOURCES:
+            known = ", ".join(EMBEDDING_SOURCES)
+            raise ValueError(f"embedding_from is {self.embedding_from!r}; expected one of {known}")
+        trunk = self.embedding_from == "trunk"
+        if trunk and self.backbone != "efficientnet_lite0":
+            raise ValueError(f"embedding_from is 'trunk', which backbone {self.backbone} has not; use 'pyramid'")
+        if (trunk or self.embedding_convs) and (self.embedding_conv_channels < 32 or self.embedding_conv_channels % 32):
             raise ValueError(f"embedding_conv_channels is {self.embedding_conv_channels}; expected a multiple of 32")
+        step = 4 if trunk else 1
+        if any(side < step or side % step for side in self.embedding_roi_size):
+            raise ValueError(f"embedding_roi_size is {self.embedding_roi_size}; expected multiples of {step}")

@@ -7,18 +7,19 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import roi_align
 
 from qdtrack_ros.models.backbones import build_backbone
 from qdtrack_ros.models.box_head import BOX_DELTA_STDS, BoxHead
 from qdtrack_ros.models.config import ModelConfig
-from qdtrack_ros.models.embedding_head import EmbeddingHead
+from qdtrack_ros.models.embedding_head import EmbeddingHead, TrunkEmbeddingHead
 from qdtrack_ros.models.fpn import FPN
 from qdtrack_ros.models.rpn import RPN, Proposals, RPNOutput
 from qdtrack_ros.ops.boxes import decode_deltas
 from qdtrack_ros.ops.nms import NMSResult, multiclass_nms
 from qdtrack_ros.ops.roi import multilevel_roi_align
 
-ROI_SIZE = 7
+ROI_SIZE = (7, 7)
 
 
 class RawDetections(NamedTuple):
@@ -39,6 +40,18 @@ class RawDetections(NamedTuple):
     embeddings: Tensor
 
 
+class Features(NamedTuple):
+    """What the backbone and the pyramid make of B images.
+
+    Attributes:
+        finest: the backbone's first output [B, C, H / 4, W / 4].
+        pyramid: maps of ``fpn_channels``, finest level first.
+    """
+
+    finest: Tensor
+    pyramid: list[Tensor]
+
+
 class QDTrack(nn.Module):
     """Two-stage detector with a quasi-dense embedding head.
 
@@ -50,37 +63,40 @@ class QDTrack(nn.Module):
         super().__init__()
         self.config = config
         self.backbone = build_backbone(config.backbone)
-        strides = list(self.backbone.strides)
-        self.num_roi_levels = len(strides)
-        strides += [strides[-1] * 2 ** (i + 1) for i in range(config.fpn_levels - len(strides))]
-        self.neck = FPN(self.backbone.channels, config.fpn_channels, config.fpn_levels)
+        self._first_level = self.backbone.strides.index(config.fpn_first_stride)
+        self.roi_strides = self.backbone.strides[self._first_level :]
+        channels = self.backbone.channels[self._first_level :]
+        strides = [config.fpn_first_stride * 2**level for level in range(config.fpn_levels)]
+        self.neck = FPN(channels, config.fpn_channels, config.fpn_levels)
         self.rpn = RPN(config.fpn_channels, strides, config.anchor_scales, config.anchor_ratios)
         self.box_head = BoxHead(
-            config.fpn_channels, ROI_SIZE, config.box_fc_channels, config.num_classes, config.class_agnostic_boxes
+            config.fpn_channels, ROI_SIZE[0], config.box_fc_channels, config.num_classes, config.class_agnostic_boxes
         )
-        self.embedding_head = EmbeddingHead(
-            config.fpn_channels,
-            ROI_SIZE,
-            config.embedding_convs,
-            config.embedding_conv_channels,
-            config.embedding_fc_channels,
-            config.embedding_dim,
-        )
+        self.embedding_head = build_embedding_head(config)
 
-    def extract_features(self, images: Tensor) -> list[Tensor]:
-        """Images [B, 3, H, W], normalised and padded to a multiple of 32, to the pyramid, finest level first."""
-        return self.neck(self.backbone(images))
+    def extract_features(self, images: Tensor) -> Features:
+        """Features of images [B, 3, H, W], normalised and padded to a multiple of 32."""
+        maps = self.backbone(images)
+        return Features(maps[0], self.neck(maps[self._first_level :]))
 
-    def pool(self, features: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
-        """RoIAlign of the boxes [R_i, 4] of every image, each from the level of its size: [sum R_i, channels, 7, 7]."""
-        rois = torch.cat([torch.cat([b.new_full((len(b), 1), i), b], dim=1) for i, b in enumerate(boxes)])
+    def pool(self, pyramid: Sequence[Tensor], boxes: Sequence[Tensor], size: tuple[int, int] = ROI_SIZE) -> Tensor:
+        """RoIAlign of the boxes [R_i, 4] of each image, from the level of its size: [sum R_i, channels, *size]."""
         return multilevel_roi_align(
-            list(features[: self.num_roi_levels]),
-            rois,
-            self.backbone.strides,
-            output_size=ROI_SIZE,
+            list(pyramid[: len(self.roi_strides)]),
+            _with_image_index(boxes),
+            self.roi_strides,
+            output_size=size,
             finest_size=self.config.roi_finest_size,
         )
+
+    def embed(self, features: Features, boxes: Sequence[Tensor]) -> Tensor:
+        """Embeddings, float32 [sum R_i, D], of the boxes [R_i, 4] of every image."""
+        size = self.config.embedding_roi_size
+        if self.config.embedding_from == "pyramid":
+            return self.embedding_head(self.pool(features.pyramid, boxes, size)).float()
+        rois = _with_image_index(boxes).to(features.finest.dtype)
+        pooled = roi_align(features.finest, rois, size, 1 / self.backbone.strides[0], sampling_ratio=0, aligned=True)
+        return self.embedding_head(pooled.contiguous(memory_format=torch.channels_last)).float()
 
     def forward(
         self,
@@ -98,19 +114,24 @@ class QDTrack(nn.Module):
         Returns:
             Detections of each image in source pixels.
         """
-        features = self.extract_features(images)
-        rpn_output = self.rpn(features)
+        return self.detect(self.extract_features(images), image_sizes, scale_factors)
+
+    def detect(
+        self, features: Features, image_sizes: Sequence[tuple[int, int]], scale_factors: Sequence[tuple[float, float]]
+    ) -> list[RawDetections]:
+        """The rest of :meth:`forward`, from features on."""
+        rpn_output = self.rpn(features.pyramid)
         proposals = self.rpn.propose(
-            rpn_output, self.rpn.anchors(features), image_sizes, self.config.proposals, self.config.clip_boxes
+            rpn_output, self.rpn.anchors(features.pyramid), image_sizes, self.config.proposals, self.config.clip_boxes
         )
         counts = [len(p.boxes) for p in proposals]
-        logits, deltas = self.box_head(self.pool(features, [p.boxes for p in proposals]))
+        logits, deltas = self.box_head(self.pool(features.pyramid, [p.boxes for p in proposals]))
         logits, deltas = logits.float().split(counts), deltas.float().split(counts)
         selected = [
             self._select(*image) for image in zip(proposals, logits, deltas, image_sizes, scale_factors, strict=True)
         ]
         resized = [s.boxes * _four(scale, s.boxes) for s, scale in zip(selected, scale_factors, strict=True)]
-        embeddings = self.embedding_head(self.pool(features, resized)).float()
+        embeddings = self.embed(features, resized)
         found = [
             RawDetections(s.boxes, s.scores, s.labels, embedding)
             for s, embedding in zip(selected, embeddings.split([len(s.boxes) for s in selected]), strict=True)
@@ -127,6 +148,25 @@ class QDTrack(nn.Module):
         boxes = boxes / _four(scale, boxes).repeat(boxes.shape[1] // 4)
         scores = logits.softmax(dim=-1).masked_fill(~boxes.isfinite().all(dim=1, keepdim=True), 0.0)
         return multiclass_nms(boxes, scores, config.score_threshold, config.nms_iou, config.max_detections)
+
+
+def build_embedding_head(config: ModelConfig) -> EmbeddingHead | TrunkEmbeddingHead:
+    """The embedding head that a configuration asks for, with random weights."""
+    if config.embedding_from == "trunk":
+        return TrunkEmbeddingHead(config.embedding_roi_size, config.embedding_conv_channels, config.embedding_dim)
+    return EmbeddingHead(
+        config.fpn_channels,
+        config.embedding_roi_size,
+        config.embedding_convs,
+        config.embedding_conv_channels,
+        config.embedding_fc_channels,
+        config.embedding_dim,
+    )
+
+
+def _with_image_index(boxes: Sequence[Tensor]) -> Tensor:
+    """Boxes [R_i, 4] of every image as RoIs [sum R_i, 5], the image's index first."""
+    return torch.cat([torch.cat([b.new_full((len(b), 1), i), b], dim=1) for i, b in enumerate(boxes)])
 
 
 def _four(scale: tuple[float, float], like: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ def multilevel_roi_align(
     features: Sequence[Tensor],
     rois: Tensor,
     strides: Sequence[int],
-    output_size: int = 7,
+    output_size: int | tuple[int, int] = 7,
     finest_size: float = 56.0,
     sampling_ratio: int = 0,
 ) -> Tensor:
@@ -42,12 +42,12 @@ def multilevel_roi_align(
         features: one map [B, C, H, W] per level, finest first.
         rois: [R, 5]: batch index, then xyxy in pixels of the network's input.
         strides: stride of every map.
-        output_size: cells per side of the output.
+        output_size: cells per side of the output, or (rows, columns).
         finest_size: see :func:`assign_levels`.
         sampling_ratio: samples per cell and side; 0 takes ceil(region / output), as the reference does.
 
     Returns:
-        [R, C, output_size, output_size]; every map takes part in the graph even when no region uses it,
+        [R, C, rows, columns]; every map takes part in the graph even when no region uses it,
         so that backward and distributed training work on batches without regions.
     """
     if len(features) != len(strides):

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from qdtrack_ros.configuration import build, load_yaml, merge
+from qdtrack_ros.data.crops import SheetConfig
 from qdtrack_ros.data.pairs import PairConfig
 
-FORMATS = ("mot", "kitti", "coco")
+FORMATS = ("mot", "kitti", "coco", "crops")
 
 
 @dataclass(frozen=True)
@@ -17,15 +18,18 @@ class SourceConfig:
     """One sequence to learn from or to validate on; paths are relative to the data folder.
 
     Attributes:
-        format: ``mot``, ``kitti`` or ``coco``.
-        path: MOT folder; KITTI pictures or video; COCO picture folder.
+        format: ``mot``, ``kitti``, ``coco``, or ``crops`` (a folder of pictures of one object each).
+        path: MOT folder; KITTI pictures or video; COCO picture folder; folder of crops.
         annotations: KITTI label file or COCO JSON; MOT folders have their own.
         weight: how often it is drawn, relative to the others.
         scope: largest distance in frames between key and reference (paper: 3 on BDD100K, 10 on MOT17); 0 makes pairs
-            of one picture.
+            of one picture. For crops: largest distance between two pictures of an identity in the list of its pictures.
         min_aspect: objects whose height / width is below this become ignore regions; 0 takes all. Stills are full of
             close-ups and people sitting, whom a small model for the street need not learn.
-        labels: label of the source -> label of the preset, or ``ignore`` for objects neither taught nor punished.
+        identity: for crops: regular expression whose group is the identity in a file's name.
+        sheets: for crops: how they are laid out, see :class:`SheetConfig`.
+        labels: label of the source -> label of the preset, or ``ignore`` for objects neither taught nor punished. Crops
+            have one label, ``object``.
     """
 
     format: str
@@ -34,6 +38,8 @@ class SourceConfig:
     weight: float = 1.0
     scope: int = 3
     min_aspect: float = 0.0
+    identity: str = "^(-?[0-9]+)_"
+    sheets: SheetConfig = field(default_factory=SheetConfig)
     labels: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -132,6 +138,8 @@ class TrainingConfig:
         validation_stride: every how many-th frame is validated.
         backbone_weights: ImageNet file to start from: a path, or ``package:file`` inside an installed Python package.
         initial_weights: weights of the whole network to start from instead (fine-tuning).
+        detector_weights: weights of the detector to start from; the embedding head starts anew (from those of
+            ``backbone_weights`` where it goes on from the backbone's blocks).
         freeze_detector: train the embedding head alone, and leave the detector as it is.
         pairs, loss, optimizer: see there.
         batch_size: pairs per step and process.
@@ -150,6 +158,7 @@ class TrainingConfig:
     validation_stride: int = 25
     backbone_weights: str = ""
     initial_weights: str = ""
+    detector_weights: str = ""
     freeze_detector: bool = False
     pairs: PairConfig = field(default_factory=PairConfig)
     loss: LossConfig = field(default_factory=LossConfig)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from qdtrack_ros.models.qdtrack import QDTrack
+from qdtrack_ros.models.qdtrack import Features, QDTrack
 from qdtrack_ros.ops.losses import l2_auxiliary_loss, multi_positive_cross_entropy
 from qdtrack_ros.ops.similarity import dot_similarity
 from qdtrack_ros.training.assigners import MaxIoUAssigner
@@ -66,14 +66,12 @@ class EmbeddingLoss:
             negatives=reference_negatives,
         )
 
-    def __call__(
-        self, model: QDTrack, features: Sequence[Tensor], proposals: Sequence[Tensor], batch: PairBatch
-    ) -> TrackLoss:
+    def __call__(self, model: QDTrack, features: Features, proposals: Sequence[Tensor], batch: PairBatch) -> TrackLoss:
         """Loss over all pairs of a batch.
 
         Args:
-            model: pools the features and holds the embedding head.
-            features: pyramid of the B key pictures, then the B reference pictures.
+            model: embeds.
+            features: of the B key pictures, then the B reference pictures.
             proposals: [P, 4] of each picture, in the same order.
             batch: the pairs.
         """
@@ -84,9 +82,8 @@ class EmbeddingLoss:
             for p, o in zip(proposals[pairs:], batch.objects[pairs:], strict=True)
         ]
         key_boxes, reference_boxes = [s.positive_boxes for s in keys], [s.boxes for s in references]
-        pooled = model.pool(features, key_boxes + reference_boxes)
         counts = [len(b) for b in key_boxes + reference_boxes]
-        embeddings = model.embedding_head(pooled).float().split(counts)
+        embeddings = model.embed(features, key_boxes + reference_boxes).split(counts)
         contrastive, auxiliary, positives = [], [], 0
         for i, matches in enumerate(batch.matches):
             key, reference = embeddings[i], embeddings[pairs + i]

@@ -18,6 +18,7 @@ except ImportError as error:
 
 from qdtrack_ros.data.types import Annotation
 from qdtrack_ros.evaluation.detection import average_precision
+from qdtrack_ros.evaluation.embedding import KnownObjects, nearest_accuracy
 from qdtrack_ros.inference.preprocess import preprocess
 from qdtrack_ros.inference.presets import Preset
 from qdtrack_ros.models.checkpoint import CheckpointError, read_torch_file
@@ -80,6 +81,7 @@ class QDTrackModule(L.LightningModule):
         self._steps_without_positives = 0
         self._found: list[Found] = []
         self._wanted: list[tuple[Annotation, ...]] = []
+        self._known: list[KnownObjects] = []
         mean, std = preset.preprocess.mean, preset.preprocess.std
         self.register_buffer("_mean", torch.tensor(mean).reshape(1, 3, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(std).reshape(1, 3, 1, 1), persistent=False)
@@ -103,8 +105,8 @@ class QDTrackModule(L.LightningModule):
         frozen = self._config.freeze_detector
         with torch.set_grad_enabled(not frozen and torch.is_grad_enabled()):
             features = self.model.extract_features(self.normalise(batch.images))
-            output = self.model.rpn(features)
-        anchors = self.model.rpn.anchors(features)
+            output = self.model.rpn(features.pyramid)
+        anchors = self.model.rpn.anchors(features.pyramid)
         proposals = self._propose(output, anchors, batch)
         terms: dict[str, Tensor] = {}
         figures: dict[str, float] = {}
@@ -112,7 +114,9 @@ class QDTrackModule(L.LightningModule):
             taught = len(proposals) if self._config.loss.detect_on_reference else len(batch.matches)
             objects = batch.objects[:taught]
             rpn = self._detector_loss.rpn(_part(output, slice(0, taught)), anchors, objects)
-            box = self._detector_loss.boxes(self.model, [f[:taught] for f in features], proposals[:taught], objects)
+            box = self._detector_loss.boxes(
+                self.model, [level[:taught] for level in features.pyramid], proposals[:taught], objects
+            )
             terms |= {"rpn_objectness": rpn.classification, "rpn_boxes": rpn.boxes}
             terms |= {"box_classification": box.classification, "box_regression": box.boxes}
             figures["box_accuracy"] = float(box.accuracy)
@@ -163,21 +167,28 @@ class QDTrackModule(L.LightningModule):
 
     @torch.no_grad()
     def validation_step(self, batch: ValidationPicture, batch_index: int) -> None:
-        """Detect in one picture."""
+        """Detect in one picture, and embed the objects that are known to be there."""
         prepared = preprocess([batch.image], self._preset.preprocess)
-        images = torch.from_numpy(prepared.images).to(self.device)
-        (found,) = self.model(images, prepared.image_sizes, prepared.scale_factors)
+        features = self.model.extract_features(torch.from_numpy(prepared.images).to(self.device))
+        (found,) = self.model.detect(features, prepared.image_sizes, prepared.scale_factors)
         self._found.append(Found(found.boxes.cpu().numpy(), found.scores.cpu().numpy()))
         self._wanted.append(batch.annotations)
+        known = [a for a in batch.annotations if a.instance_id is not None and not (a.ignore or a.crowd)]
+        boxes = torch.tensor([a.box for a in known], dtype=torch.float32, device=self.device).reshape(-1, 4)
+        scale = boxes.new_tensor([*prepared.scale_factors[0]] * 2)
+        embeddings = self.model.embed(features, [boxes * scale]).cpu().numpy()
+        ids = np.array([a.instance_id for a in known], np.int64)
+        self._known.append(KnownObjects(embeddings, ids))
 
     def on_validation_epoch_end(self) -> None:
-        """Log AP at IoU 0.5, by which the best checkpoint is chosen."""
+        """Log AP at IoU 0.5, and how often an object's nearest neighbour in the next picture is the same object."""
         assert self._config.validation is not None
         rules = truth_rules(self._config.validation)
         precision = average_precision(self._wanted, self._found, rules=rules)
         self.log("validation/ap50", precision, prog_bar=True, batch_size=1)
-        self._found.clear()
-        self._wanted.clear()
+        self.log("validation/nearest", nearest_accuracy(self._known), prog_bar=True, batch_size=1)
+        for kept in (self._found, self._wanted, self._known):
+            kept.clear()
 
     def configure_optimizers(self) -> Any:
         """Optimizer and per-step schedule."""

@@ -14,10 +14,11 @@ import numpy.typing as npt
 
 from qdtrack_ros.configuration import ConfigurationError
 from qdtrack_ros.data.coco import read_coco
+from qdtrack_ros.data.crops import CROP_LABEL, read_crops
 from qdtrack_ros.data.kitti import read_kitti_sequence
 from qdtrack_ros.data.media import is_video
 from qdtrack_ros.data.mot import read_mot_sequence
-from qdtrack_ros.data.pairs import PairSource
+from qdtrack_ros.data.pair_sources import CropSource, PairSource, SequenceSource
 from qdtrack_ros.data.types import Frame, Sequence
 from qdtrack_ros.evaluation.rules import TruthRules
 from qdtrack_ros.training.config import SourceConfig
@@ -53,14 +54,27 @@ def label_indices(config: SourceConfig, labels: Seq[str]) -> dict[str, int | Non
 
 
 def open_pair_source(config: SourceConfig, root: Path, labels: Seq[str], cache: bool) -> PairSource:
-    """A source of pairs; frames of video files are cached where asked, since seeking in them is slow."""
+    """A source of pairs; crops, and frames of video files (seeking in them is slow), are kept in memory where asked."""
+    if config.format == "crops":
+        return _open_crops(config, root, labels, cache)
     sequence = open_sequence(config, root)
     if config.min_aspect:
         frames = tuple(_ignore_wide(frame, config.min_aspect) for frame in sequence.frames)
         sequence = replace(sequence, frames=frames)
     if cache and is_video(root / config.path):
         sequence = cached(sequence)
-    return PairSource(sequence, config.weight, config.scope, label_indices(config, labels))
+    return SequenceSource(sequence, config.weight, config.scope, label_indices(config, labels))
+
+
+def _open_crops(config: SourceConfig, root: Path, labels: Seq[str], cache: bool) -> CropSource:
+    indices = label_indices(config, labels)
+    label = indices.get(CROP_LABEL)
+    if set(indices) != {CROP_LABEL} or label is None:
+        raise ConfigurationError(
+            f"source {config.path} has labels {dict(config.labels)}; crops have one label: {{{CROP_LABEL}: NAME}}"
+        )
+    crops = read_crops(root / config.path, config.identity, in_memory=cache)
+    return CropSource(crops, config.weight, config.scope, label, config.sheets)
 
 
 def _ignore_wide(frame: Frame, min_aspect: float) -> Frame:

@@ -19,6 +19,7 @@ from qdtrack_ros.models.checkpoint import (
     load_weights,
     save_weights,
 )
+from qdtrack_ros.models.embedding_head import TrunkEmbeddingHead
 from qdtrack_ros.models.qdtrack import QDTrack
 from qdtrack_ros.training.config import TrainingConfig
 from qdtrack_ros.training.module import L, QDTrackModule, TrainingError, ValidationPicture, checkpoint_model
@@ -110,15 +111,30 @@ def build_model(config: TrainingConfig, preset: Preset, root: Path) -> QDTrack:
     model = QDTrack(preset.model)
     if config.initial_weights:
         load_weights(model, weights_file(config.initial_weights, root))
-    elif config.backbone_weights == "random":
+        return model
+    trunk_head = isinstance(model.embedding_head, TrunkEmbeddingHead)
+    if config.detector_weights and trunk_head and not config.backbone_weights:
+        raise TrainingError(
+            "the embedding head starts from the backbone's blocks: name backbone_weights, too (or random)"
+        )
+    if config.backbone_weights or not config.detector_weights:
+        _start_backbone(model, config, root)
+    if config.detector_weights:
+        load_weights(model, weights_file(config.detector_weights, root), leave_out="embedding_head.")
+    return model
+
+
+def _start_backbone(model: QDTrack, config: TrainingConfig, root: Path) -> None:
+    if config.backbone_weights == "random":
         log.warning("the backbone starts from random weights, as the configuration asks")
     elif not config.backbone_weights:
-        raise TrainingError("name backbone_weights or initial_weights (or backbone_weights: random)")
+        raise TrainingError("name backbone_weights, detector_weights or initial_weights (or backbone_weights: random)")
     elif isinstance(model.backbone, EfficientNetLite0):
         load_efficientnet_lite0(model.backbone, weights_file(config.backbone_weights, root))
+        if isinstance(model.embedding_head, TrunkEmbeddingHead):
+            model.embedding_head.start_from(model.backbone)
     else:
         load_torchvision_resnet(model.backbone, weights_file(config.backbone_weights, root))
-    return model
 
 
 def train(config: TrainingConfig, root: Path, output: Path, resume: Path | None = None) -> Path:
@@ -148,7 +164,7 @@ def train(config: TrainingConfig, root: Path, output: Path, resume: Path | None 
     best = L.pytorch.callbacks.ModelCheckpoint(
         dirpath=output,
         filename="best-{step}",
-        monitor="validation/ap50" if validated else None,
+        monitor=monitored(config) if validated else None,
         mode="max",
         save_last=True,
         save_top_k=3 if validated else 1,
@@ -179,6 +195,11 @@ def train(config: TrainingConfig, root: Path, output: Path, resume: Path | None 
         raise TrainingError(f"{resume} has gone through all {config.steps} steps already; raise `steps` to go on")
     chosen = Path(best.best_model_path) if validated and best.best_model_path else last
     return export_weights(chosen, model, output / "model.safetensors", averaged)
+
+
+def monitored(config: TrainingConfig) -> str:
+    """What the best checkpoint is chosen by: detection, or where the detector is frozen the embedding's accuracy."""
+    return "validation/nearest" if config.freeze_detector else "validation/ap50"
 
 
 def export_weights(checkpoint: Path, model: QDTrack, target: Path, averaged: bool) -> Path:

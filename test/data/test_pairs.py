@@ -8,7 +8,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from qdtrack_ros.data.pairs import PairConfig, PairSampler, PairSource
+from qdtrack_ros.data.pair_sources import SequenceSource
+from qdtrack_ros.data.pairs import PairConfig, PairSampler
 from qdtrack_ros.data.transforms import AugmentationConfig
 from qdtrack_ros.data.types import Annotation, Frame, Sequence
 
@@ -48,7 +49,7 @@ def video(frames=12, name="video", first_id=0, with_ids=True, label="person", si
 
 
 def source(sequence, scope=3, weight=1.0):
-    return PairSource(sequence, weight, scope, LABELS)
+    return SequenceSource(sequence, weight, scope, LABELS)
 
 
 def sampler(*sources, **settings):

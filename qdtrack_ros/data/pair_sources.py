@@ -1,0 +1,154 @@
+"""What pairs of pictures are drawn from: videos, still pictures, and crops by identity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import ClassVar, Protocol
+
+import cv2
+import numpy as np
+
+from qdtrack_ros.data.crops import CropSet, SheetConfig, draw_sheets
+from qdtrack_ros.data.transforms import LabelledPicture
+from qdtrack_ros.data.types import Annotation, Frame, Sequence
+
+
+class PairSource(Protocol):
+    """A source of pairs.
+
+    ``weight`` is how often it is drawn, relative to others; a source without objects can only give background.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def weight(self) -> float: ...
+
+    @property
+    def has_objects(self) -> bool: ...
+
+    def draw(
+        self, first_id: int, background: float, rng: np.random.Generator
+    ) -> tuple[LabelledPicture, LabelledPicture]:
+        """Key and reference picture as the source has them.
+
+        Args:
+            first_id: added to the source's instance ids.
+            background: probability of drawing any picture, rather than one with an object.
+            rng: source of randomness.
+        """
+
+
+@dataclass(frozen=True)
+class SequenceSource:
+    """One sequence as a source of pairs.
+
+    Attributes:
+        sequence: frames with annotations.
+        weight: how often it is drawn, relative to the others.
+        scope: largest distance in frames between key and reference; 0 makes still pairs.
+        labels: class index of each label name of the source; names that are mapped to None are ignore regions, other
+            names are background.
+    """
+
+    sequence: Sequence
+    weight: float
+    scope: int
+    labels: Mapping[str, int | None]
+
+    @property
+    def name(self) -> str:
+        return self.sequence.name
+
+    @property
+    def has_objects(self) -> bool:
+        return bool(self._populated)
+
+    @cached_property
+    def _populated(self) -> list[int]:
+        return [i for i, frame in enumerate(self.sequence.frames) if self._has_object(frame)]
+
+    def draw(
+        self, first_id: int, background: float, rng: np.random.Generator
+    ) -> tuple[LabelledPicture, LabelledPicture]:
+        """See :class:`PairSource`."""
+        frames = self.sequence.frames
+        anywhere = not self._populated or rng.random() < background
+        key = int(rng.integers(len(frames))) if anywhere else int(rng.choice(self._populated))
+        low, high = max(0, key - self.scope), min(len(frames) - 1, key + self.scope)
+        other = int(rng.integers(low, high + 1))
+        first = self._load(frames[key], first_id)
+        return first, first if other == key else self._load(frames[other], first_id)
+
+    def _has_object(self, frame: Frame) -> bool:
+        return any(self._class_of(annotation) is not None for annotation in frame.annotations)
+
+    def _class_of(self, annotation: Annotation) -> int | None:
+        """Class index of an object to learn; None for ignore regions and background."""
+        if annotation.ignore or annotation.crowd:
+            return None
+        return self.labels.get(annotation.label)
+
+    def _is_ignored(self, annotation: Annotation) -> bool:
+        unwanted = annotation.label in self.labels and self.labels[annotation.label] is None
+        return annotation.ignore or annotation.crowd or unwanted
+
+    def _load(self, frame: Frame, first_id: int) -> LabelledPicture:
+        """Decode a frame. In a still picture every object is its own identity."""
+        objects = [a for a in frame.annotations if self._class_of(a) is not None]
+        ids = [
+            first_id + frame.index * 1000 + row
+            if self.scope == 0
+            else -1
+            if a.instance_id is None
+            else first_id + a.instance_id
+            for row, a in enumerate(objects)
+        ]
+        ignored = [a.box for a in frame.annotations if self._is_ignored(a)]
+        image = frame.load()
+        if image.ndim == 2:
+            image = np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR), np.uint8)
+        return LabelledPicture(
+            image,
+            np.array([a.box for a in objects], np.float32).reshape(-1, 4),
+            np.array([self.labels[a.label] for a in objects], np.int64),
+            np.array(ids, np.int64),
+            np.array(ignored, np.float32).reshape(-1, 4),
+        )
+
+
+@dataclass(frozen=True)
+class CropSource:
+    """Crops by identity as a source of pairs: see :func:`draw_sheets`.
+
+    Attributes:
+        crops: the pictures.
+        weight: how often it is drawn, relative to the others.
+        scope: the two pictures of an identity are at most so many places apart in its list.
+        label: class index of what the crops show.
+        sheets: how they are laid out.
+    """
+
+    crops: CropSet
+    weight: float
+    scope: int
+    label: int
+    sheets: SheetConfig = field(default_factory=SheetConfig)
+    has_objects: ClassVar[bool] = True
+
+    @property
+    def name(self) -> str:
+        return self.crops.name
+
+    def draw(
+        self, first_id: int, background: float, rng: np.random.Generator
+    ) -> tuple[LabelledPicture, LabelledPicture]:
+        """See :class:`PairSource`; there is no background to draw."""
+        key, reference = draw_sheets(self.crops, self.scope, self.sheets, rng)
+        return self._as_object(key, first_id), self._as_object(reference, first_id)
+
+    def _as_object(self, sheet: LabelledPicture, first_id: int) -> LabelledPicture:
+        return replace(sheet, labels=np.full_like(sheet.labels, self.label), instance_ids=sheet.instance_ids + first_id)
