@@ -161,8 +161,8 @@ def test_tao_has_the_categories_of_lvis_that_occur_in_it():
     assert len(set(labels)) == 482
     assert labels[:3] == ("aerosol_can", "airplane", "apricot") and labels[-2:] == ("yacht", "zebra")
     # LVIS v0.5 orders its categories by synset: in this order these follow each other, whatever lies between.
-    rows = [labels.index(name) for name in ("backpack", "car_(automobile)", "dog", "person", "train_(railroad_vehicle)")]
-    assert rows == sorted(rows)
+    some = ("backpack", "car_(automobile)", "dog", "person", "train_(railroad_vehicle)")
+    assert [name for name in labels if name in some] == list(some)
 
 
 def test_resnet101_has_torchvision_s_names_and_the_shapes_of_482_classes():
@@ -180,9 +180,9 @@ def test_resnet101_has_torchvision_s_names_and_the_shapes_of_482_classes():
 def test_the_tracker_is_chosen_by_kind(tiny_preset):
     chosen = load_preset(str(tiny_preset), {"association.kind": "tao"}).association
     assert chosen == TaoConfig(init_score=0.2, object_score=0.1)
-    with pytest.raises(ConfigurationError, match=r"preset tiny\.association\.kind is 'toa'; expected one of quasi_dense, tao"):
+    with pytest.raises(ConfigurationError, match=r"association\.kind is 'toa'; expected one of quasi_dense, tao"):
         load_preset(str(tiny_preset), {"association.kind": "toa"})
-    with pytest.raises(ConfigurationError, match=r"preset tao\.association has unknown key\(s\) spatial_gate; known: .*with_cosine"):
+    with pytest.raises(ConfigurationError, match=r"association has unknown key\(s\) spatial_gate; .*with_cosine"):
         load_preset("tao", {"association.spatial_gate": 1.0})
 
 
