@@ -209,10 +209,11 @@ class _Transfer:
         if headers.get_content_type() == "text/html":
             raise DownloadError(f"{self._url}: the server sent a web page instead of the file; open it in a browser")
         first, total = _range_of(headers) if response.status == 206 else (0, _length_of(headers))
-        if first != start:  # asked for the rest, it sends the whole, or some other piece
+        if first != start or (start and self._validator() not in ("", _validator_of(headers))):
+            # Asked for the rest, it sends the whole, which is as good, or some other piece, or one of another file.
             self._truncate()
-            if first:
-                raise _InterruptionError("the server sends another piece than it was asked for")
+            if first != 0:
+                raise _InterruptionError("the server sends another piece than it was asked for; starting anew")
         if self._expected and total not in (None, self._expected):
             raise DownloadError(f"{self._url}: the server has {total} bytes, expected {self._expected}; do not use it")
         total = total or self._expected or None
@@ -224,6 +225,8 @@ class _Transfer:
             if total is not None and self._size() > total:
                 self._truncate()
                 raise DownloadError(f"{self._url}: the server sends more than {total} bytes; do not use it")
+        if not self._size():
+            raise _InterruptionError("the server sent nothing")
         if total is not None and self._size() < total:
             raise _InterruptionError(f"the connection ended after {self._size()} of {total} bytes")
 
@@ -247,9 +250,7 @@ class _Transfer:
             return ""
 
     def _keep_validator(self, headers: Message) -> None:
-        """What tells this version of the server's file from others; a weak ETag does not."""
-        etag = headers.get("ETag", "")
-        validator = etag if etag and not etag.startswith("W/") else headers.get("Last-Modified", "")
+        validator = _validator_of(headers)
         if validator != self._validator():
             self._tag.write_text(validator, encoding="latin-1")
 
@@ -304,6 +305,12 @@ def _check_existing(target: Path, sha256: str) -> str:
             "then run it again"
         )
     return digest
+
+
+def _validator_of(headers: Message) -> str:
+    """What tells this version of the server's file from others; a weak ETag does not."""
+    etag = headers.get("ETag", "")
+    return etag if etag and not etag.startswith("W/") else headers.get("Last-Modified", "")
 
 
 def _length_of(headers: Message) -> int | None:

@@ -142,6 +142,35 @@ def test_a_server_that_sends_another_piece_is_asked_again(server, target):
     assert server.ranges == [None, "bytes=400000-", None]
 
 
+def test_a_piece_that_does_not_say_where_it_begins_is_not_taken(server, target):
+    def unlabelled(handler, file):
+        handler.send_response(206)
+        handler.end_headers()
+        handler.wfile.write(file.content[400_000:])
+
+    server.faults = [cut_after(400_000), unlabelled]
+    assert fetch(server, target) == SHA256
+    assert server.ranges == [None, "bytes=400000-", None]
+
+
+def test_a_server_that_ignores_the_condition_does_not_mix_two_files(server, target):
+    def unconditional(handler, file):
+        del handler.headers["If-Range"]
+        file.content, file.etag = CONTENT[::-1], '"two"'
+        answer(handler, file)
+
+    server.faults = [cut_after(400_000), unconditional]
+    fetch(server, target, "")
+    assert target.read_bytes() == CONTENT[::-1]
+
+
+def test_nothing_at_all_is_no_file(server, target):
+    server.faults = [status(200)] * 3
+    with pytest.raises(DownloadError, match="the server sent nothing; gave up"):
+        fetch(server, target, "")
+    assert left(target) == []
+
+
 def test_a_break_after_the_last_byte_is_no_loss(server, target):
     target.parent.mkdir()
     (target.parent / "file.pth.part").write_bytes(CONTENT)

@@ -13,6 +13,7 @@ from qdtrack_ros.configuration import ConfigurationError
 from qdtrack_ros.inference.preprocess import PreprocessConfig
 from qdtrack_ros.inference.presets import load_preset, preset_names
 from qdtrack_ros.models import ModelConfig, QDTrack
+from qdtrack_ros.models.conversion import SYSCV_NEW, SYSCV_OLD, convert_syscv, foreign_name, recognise_layout
 from qdtrack_ros.tracking import AssociationConfig, TaoConfig
 
 
@@ -175,6 +176,10 @@ def test_resnet101_has_torchvision_s_names_and_the_shapes_of_482_classes():
     assert state["box_head.classifier.weight"].shape == (483, 1024)
     assert state["box_head.regressor.weight"].shape == (4 * 482, 1024)
     assert state["embedding_head.embed.weight"].shape == (256, 1024)
+    for layout in (SYSCV_OLD, SYSCV_NEW):
+        official = {foreign_name(name, layout): tensor for name, tensor in state.items()}
+        assert len(official) == len(state) and recognise_layout(official) == layout
+        assert convert_syscv(official, state, layout) == state
 
 
 def test_the_tracker_is_chosen_by_kind(tiny_preset):
