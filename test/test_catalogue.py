@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+import subprocess
+import sys
 
 import pytest
 from file_server import serving
@@ -88,6 +90,15 @@ def test_a_catalogue_with_two_of_a_name_is_refused(tmp_path):
     (tmp_path / "weights.yaml").write_text(f"weights: [{{{row}, file: a.pth}}, {{{row}, file: b.pth}}]")
     with pytest.raises(ConfigurationError, match="several entries have the name a"):
         load_catalogue(tmp_path / "weights.yaml")
+
+
+def test_the_list_needs_no_network_library():
+    code = (
+        "import sys; from qdtrack_ros.cli.main import main; main(['weights', 'list'])\n"
+        "print('LOADED', [name for name in ('torch', 'numpy', 'cv2') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "mot17-r50" in done.stdout and "LOADED []" in done.stdout
 
 
 def test_where_the_cache_is(monkeypatch, tmp_path):
