@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -51,6 +51,9 @@ def merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, An
 def build(kind: type[T], values: Mapping[str, Any], where: str) -> T:
     """Build a dataclass from a mapping, nested dataclasses and tuples included.
 
+    Where a field may be one of several dataclasses, which tell themselves apart by a class variable ``kind``, the key
+    ``kind`` of its mapping says which; without it, the first is meant.
+
     Args:
         kind: a dataclass.
         values: its fields; those left out keep their defaults.
@@ -73,12 +76,23 @@ def build(kind: type[T], values: Mapping[str, Any], where: str) -> T:
         raise ConfigurationError(f"{where}: {error}") from error
 
 
+def _build_one_of(choices: Sequence[Any], value: Any, where: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f"{where} is {value!r}; expected a mapping of settings")
+    by_kind = {choice.kind: choice for choice in choices}
+    kind = value.get("kind", choices[0].kind)
+    if not isinstance(kind, str) or kind not in by_kind:
+        raise ConfigurationError(f"{where}.kind is {kind!r}; expected one of {', '.join(by_kind)}")
+    return build(by_kind[kind], {key: v for key, v in value.items() if key != "kind"}, where)
+
+
 def _convert(hint: Any, value: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
-        return _convert(next(a for a in arguments if a is not type(None)), value, where)
+        choices = [argument for argument in arguments if argument is not type(None)]
+        return _build_one_of(choices, value, where) if len(choices) > 1 else _convert(choices[0], value, where)
     if dataclasses.is_dataclass(hint):
         return build(typing.cast(type[Any], hint), value, where)
     if origin is tuple:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from qdtrack_ros.models.conversion import SYSCV_OLD, convert_syscv
 
 Golden = dict[str, npt.NDArray[np.generic]]
 _GOLDEN = Path(__file__).parent / "golden"
+sys.path.insert(0, str(Path(__file__).parent / "support"))  # helpers of several tests
 
 
 @pytest.fixture(scope="session")

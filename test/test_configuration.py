@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import pytest
 
@@ -21,6 +22,18 @@ class Inner:
 
 
 @dataclass(frozen=True)
+class Round:
+    kind: ClassVar[str] = "round"
+    radius: float = 1.0
+
+
+@dataclass(frozen=True)
+class Square:
+    kind: ClassVar[str] = "square"
+    side: float = 2.0
+
+
+@dataclass(frozen=True)
 class Outer:
     name: str
     count: int = 1
@@ -30,6 +43,7 @@ class Outer:
     many: tuple[Inner, ...] = ()
     words: tuple[str, ...] = ()
     table: Mapping[str, str] = field(default_factory=dict)
+    shape: Round | Square = field(default_factory=Round)
 
 
 def test_everything_is_converted():
@@ -54,9 +68,20 @@ def test_everything_is_converted():
     assert build(Outer, {"name": "a", "maybe": None}, "s") == Outer("a")
 
 
+def test_the_kind_says_which_of_several_dataclasses_is_meant():
+    shapes = [{}, {"radius": 3}, {"kind": "round", "radius": 3}, {"kind": "square"}, {"kind": "square", "side": 4}]
+    built = [build(Outer, {"name": "a", "shape": shape}, "s").shape for shape in shapes]
+    assert built == [Round(), Round(3.0), Round(3.0), Square(), Square(4.0)]
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
+        ({"name": "a", "shape": {"kind": "oval"}}, r"settings\.shape\.kind is 'oval'; expected one of round, square"),
+        ({"name": "a", "shape": {"kind": ["square"]}}, r"shape\.kind is \['square'\]"),
+        ({"name": "a", "shape": {"kind": "square", "radius": 1}}, r"shape has unknown key\(s\) radius; known: side"),
+        ({"name": "a", "shape": {"side": 1}}, r"shape has unknown key\(s\) side; known: radius"),
+        ({"name": "a", "shape": "square"}, r"shape is 'square'; expected a mapping"),
         ({"nam": "a"}, r"settings has unknown key\(s\) nam; known: name, count"),
         ({}, "settings: .*name"),
         ({"name": 5}, r"settings\.name is 5; expected str"),

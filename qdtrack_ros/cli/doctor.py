@@ -179,7 +179,8 @@ def preset_finding(name: str) -> Finding:
     try:
         preset = load_preset(name)
         if not preset.weights:
-            return Finding(name, True, "no weights of its own; give a file with --weights", needed=needed)
+            text = "no weights of its own; give a file with --weights, see `qdtrack weights list`"
+            return Finding(name, True, text, needed=needed)
         with opened(create_engine(preset, device="cpu")) as engine:
             engine.warmup()
             return Finding(name, True, f"{preset.weights}, model {engine.model_id}", needed=needed)

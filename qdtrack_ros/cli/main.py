@@ -15,6 +15,7 @@ COMMANDS = {
     "track": "find and follow objects in a video, pictures, a bag, a camera or a stream",
     "evaluate": "compare tracks with ground truth: MOTA, IDF1, HOTA",
     "train": "train a model on pairs of frames",
+    "weights": "list the public model files, and fetch one",
     "play": "play a rosbag2 onto the ROS graph, in real time",
     "node": "run the ROS 2 node",
     "doctor": "tell what is installed and what works, and what to install",
@@ -26,6 +27,7 @@ EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 EXPECTED_ERRORS = {
     "qdtrack_ros.configuration": "ConfigurationError",
     "qdtrack_ros.data.types": "DataError",
+    "qdtrack_ros.download": "DownloadError",
     "qdtrack_ros.inference.engine": "EngineError",
     "qdtrack_ros.models.checkpoint": "CheckpointError",
     "qdtrack_ros.training.module": "TrainingError",

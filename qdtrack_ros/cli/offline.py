@@ -12,7 +12,8 @@ import numpy.typing as npt
 from qdtrack_ros.data.types import DataError, Frame, Image
 from qdtrack_ros.inference.types import Detections, Engine
 from qdtrack_ros.node.clock_guard import ClockGuard, Verdict
-from qdtrack_ros.node.session import TrackedFrame, TrackerConfig, TrackingSession
+from qdtrack_ros.node.session import TrackedFrame, TrackingSession
+from qdtrack_ros.tracking import TrackerConfig
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Which model, and where it runs."""
     group = parser.add_argument_group("model")
     group.add_argument("--preset", default="pedestrian", help="name, or path of a YAML file (default: %(default)s)")
-    group.add_argument("--weights", metavar="FILE", help="file of the weights (default: the preset's own)")
+    weights_help = "file of the weights, or a name of `qdtrack weights` (default: the preset's own)"
+    group.add_argument("--weights", metavar="FILE", help=weights_help)
     group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     group.add_argument("--engine", default="auto", help="auto, torch or noop (default: %(default)s)")
     add_set_option(group, "of the preset, e.g. association.match_score=0.6")

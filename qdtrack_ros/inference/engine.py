@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from qdtrack_ros.catalogue import cached, load_catalogue
 from qdtrack_ros.inference.preprocess import preprocess
 from qdtrack_ros.inference.presets import Preset
 from qdtrack_ros.inference.types import Detections, Engine, EngineOutput
@@ -19,6 +20,7 @@ from qdtrack_ros.models.qdtrack import QDTrack, RawDetections
 from qdtrack_ros.resources import share_path
 
 ENGINES = ("auto", "torch", "noop")
+FORMS = ("auto", "reference")
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -127,37 +129,61 @@ def choose_device(device: str) -> torch.device:
 
 
 def resolve_weights(preset: Preset, weights: str | Path | None) -> Path:
-    """The file given, or the preset's own.
+    """The file given, the downloaded file of that name, or the preset's own. Nothing is ever downloaded here.
 
     Raises:
-        CheckpointError: neither exists.
+        CheckpointError: there is none.
     """
     if weights:
-        return Path(weights).expanduser()
+        path = Path(weights).expanduser()
+        return path if path.exists() else _fetched(str(weights)) or path
     if not preset.weights:
-        raise CheckpointError(f"preset {preset.name} comes without weights; give a file with `weights`")
+        public = [entry.name for entry in load_catalogue() if entry.preset == preset.name]
+        others = f", or `qdtrack weights get` one of {', '.join(public)}" if public else ""
+        raise CheckpointError(f"preset {preset.name} comes without weights; give a file with `weights`{others}")
     try:
         return share_path(preset.weights)
     except FileNotFoundError as error:
         raise CheckpointError(f"{error}; give a file with `weights`") from error
 
 
+def _fetched(name: str) -> Path | None:
+    """The file of a public model by its name; None when it is no such name."""
+    entry = next((entry for entry in load_catalogue() if entry.name == name), None)
+    if entry is None:
+        return None
+    path = cached(entry)
+    if path is None:
+        raise CheckpointError(f"the weights {name} are not on this machine; get them with `qdtrack weights get {name}`")
+    return path
+
+
 def create_engine(
-    preset: Preset, weights: str | Path | None = None, device: str = "auto", engine: str = "auto"
+    preset: Preset,
+    weights: str | Path | None = None,
+    device: str = "auto",
+    engine: str = "auto",
+    form: str = "auto",
 ) -> Engine:
     """Build an engine, ready for :meth:`Engine.warmup`.
 
     Args:
         preset: what to run.
-        weights: file of the weights; None or empty takes the preset's own.
+        weights: file of the weights, or the name of one that `qdtrack weights get` fetched; None or empty takes the
+            preset's own.
         device: ``auto`` (CUDA if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
         engine: ``auto`` (the quickest that works, today ``torch``), ``torch``, or ``noop``, which finds nothing and
             measures everything around the network.
+        form: ``auto`` or ``reference``: eager, any picture size. The ``static`` form is not in this version.
 
     Raises:
-        EngineError: the engine or device cannot be had.
+        EngineError: the engine, the form or the device cannot be had.
         CheckpointError: the weights cannot be used.
     """
+    if form == "static":
+        raise EngineError("form 'static' is not available in this version; use auto or reference")
+    if form not in FORMS:
+        raise EngineError(f"form {form!r} is unknown; use one of {', '.join(FORMS)}")
     if engine not in ENGINES:
         raise EngineError(f"engine {engine!r} is unknown; use one of {', '.join(ENGINES)}")
     if engine == "noop":

@@ -11,7 +11,7 @@ from qdtrack_ros.configuration import ConfigurationError, build, load_yaml, merg
 from qdtrack_ros.inference.preprocess import PreprocessConfig
 from qdtrack_ros.models.config import ModelConfig
 from qdtrack_ros.resources import share_path
-from qdtrack_ros.tracking import AssociationConfig
+from qdtrack_ros.tracking import AssociationConfig, TrackerConfig
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class Preset:
         weights: file of the weights, below the installation's share folder; empty where weights must be given.
         model: architecture.
         preprocess: input.
-        association: the tracker's thresholds.
+        association: the tracker's thresholds. In a file, the key ``kind`` picks the tracker: ``quasi_dense``, which is
+            meant where it is left out, or ``tao``.
     """
 
     name: str
@@ -32,7 +33,7 @@ class Preset:
     weights: str = ""
     model: ModelConfig = field(default_factory=ModelConfig)
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
-    association: AssociationConfig = field(default_factory=AssociationConfig)
+    association: TrackerConfig = field(default_factory=AssociationConfig)
 
     def __post_init__(self) -> None:
         if len(self.labels) != self.model.num_classes:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from qdtrack_ros.inference.engine import create_engine
 from qdtrack_ros.inference.presets import load_preset
 from qdtrack_ros.inference.types import Detections, Engine
-from qdtrack_ros.tracking import AssociationConfig, QuasiDenseTracker
+from qdtrack_ros.tracking import TrackerConfig, create_tracker
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ class Tracks(NamedTuple):
     Attributes:
         ids: int64 [K], persistent identities.
         boxes: float32 [K, 4], xyxy, source pixels.
-        scores: float32 [K].
+        scores: float32 [K]; the TAO variant blends them with the tracks' earlier scores.
         labels: int64 [K], index into ``Tracker.labels``.
     """
 
@@ -39,14 +39,20 @@ class Tracker:
 
     Args:
         engine: runs the network.
-        association: thresholds and memory.
+        association: thresholds and memory, of either variant.
         labels: class names.
+
+    Attributes:
+        engine: as given; several trackers may share one.
+        labels: as given.
+        association: the tracker behind it: live tracks, saved states.
+        frame_index: index of the next frame, from 0 after a reset.
     """
 
-    def __init__(self, engine: Engine, association: AssociationConfig, labels: tuple[str, ...]) -> None:
+    def __init__(self, engine: Engine, association: TrackerConfig, labels: tuple[str, ...]) -> None:
         self.engine = engine
         self.labels = labels
-        self.association = QuasiDenseTracker(association)
+        self.association = create_tracker(association)
         self.frame_index = 0
 
     @classmethod
@@ -56,22 +62,24 @@ class Tracker:
         weights: str | Path | None = None,
         device: str = "auto",
         engine: str = "auto",
+        form: str = "auto",
         overrides: Mapping[str, Any] | None = None,
     ) -> Tracker:
         """Build a tracker from a preset.
 
         Args:
-            name_or_path: ``pedestrian``, or the path of a preset's YAML file.
-            weights: file of the weights; None takes the preset's own.
+            name_or_path: ``pedestrian``, ``bdd100k``, ``mot17``, ``waymo``, ``tao``, or the path of a preset's file.
+            weights: file of the weights, or the name of a downloaded one; None takes the preset's own.
             device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
             engine: see :func:`create_engine`.
+            form: see :func:`create_engine`.
             overrides: values laid over the preset, e.g. ``{"association.match_score": 0.6}``.
 
         Raises:
             ConfigurationError, EngineError, CheckpointError: with what to do.
         """
         preset = load_preset(name_or_path, overrides)
-        return cls(create_engine(preset, weights, device, engine), preset.association, preset.labels)
+        return cls(create_engine(preset, weights, device, engine, form), preset.association, preset.labels)
 
     def __call__(self, frame: npt.NDArray[np.uint8], stamp_ns: int | None = None) -> Tracks:
         """Track the objects of the next frame.
@@ -105,10 +113,12 @@ class Tracker:
         """Track given detections: the second half of a call."""
         result = self.association.step(*detections, self.frame_index, stamp_ns)
         self.frame_index += 1
-        tracked = result.track_ids >= 0
+        tracked = np.flatnonzero(result.track_ids >= 0)
+        # The TAO variant keeps the order of its input, and its blended scores may fall in another.
+        tracked = tracked[np.argsort(-result.scores[tracked], kind="stable")]
         rows = result.indices[tracked]
         return Tracks(
-            result.track_ids[tracked], detections.boxes[rows], detections.scores[rows], detections.labels[rows]
+            result.track_ids[tracked], detections.boxes[rows], result.scores[tracked], detections.labels[rows]
         )
 
     def reset(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 from qdtrack_ros.inference.types import Engine
-from qdtrack_ros.node.session import TrackerConfig
+from qdtrack_ros.tracking import TrackerConfig
 
 
 class NodePreset(Protocol):

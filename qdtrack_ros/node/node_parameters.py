@@ -78,7 +78,13 @@ class NodeParameters:
         """Give the parameters that the user left unset, or that an earlier preset filled, the values of this preset.
 
         They become visible to `ros2 param get`, and a later preset may replace them, unless the user set them since.
+        What only an earlier preset had is unset again.
         """
+        for name in [name for name in self._from_preset if name not in values]:
+            if self._from_preset.pop(name) == self[name]:
+                self._node.undeclare_parameter(name)
+                self._names.remove(name)
+                self._declare(name, self._specs.node[name])
         filled: list[Parameter] = []
         for name, value in values.items():
             if name in self._names and (self[name] is None or self._from_preset.get(name) == self[name]):

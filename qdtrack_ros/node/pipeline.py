@@ -17,10 +17,11 @@ from qdtrack_ros.node.diagnostics import CameraHealth
 from qdtrack_ros.node.frame_timing import FrameTimes
 from qdtrack_ros.node.mailbox import MailboxCounts
 from qdtrack_ros.node.model_loading import LoadedModel
-from qdtrack_ros.node.session import TrackerConfig, TrackingSession
+from qdtrack_ros.node.session import TrackingSession
 from qdtrack_ros.node.settings import DiagnosticLimits, RuntimeSettings, class_indices
 from qdtrack_ros.node.state_file import StateFileError, load_state, save_state
 from qdtrack_ros.node.worker import FrameWorker, Severity
+from qdtrack_ros.tracking import TrackerConfig
 
 Report = Callable[[Severity, str, str], None]
 
@@ -31,11 +32,22 @@ def tracker_config(preset: TrackerConfig, values: Mapping[str, Any]) -> TrackerC
     """The preset's thresholds with the parameters ``tracker.*`` laid over them.
 
     Raises:
-        ValueError: a value is not allowed.
+        ValueError: a value is not allowed, or the preset's tracker has no such threshold.
     """
     known = {field.name for field in fields(preset)}
-    given = {name.removeprefix(_TRACKER_PREFIX): v for name, v in values.items() if name.startswith(_TRACKER_PREFIX)}
-    return replace(preset, **{name: value for name, value in given.items() if name in known and value is not None})
+    given = {
+        name.removeprefix(_TRACKER_PREFIX): value
+        for name, value in values.items()
+        if name.startswith(_TRACKER_PREFIX) and value is not None
+    }
+    foreign = [f"{_TRACKER_PREFIX}{name}" for name in given if name not in known]
+    if foreign:
+        have = ", ".join(name for name in sorted(known) if f"{_TRACKER_PREFIX}{name}" in values)
+        raise ValueError(
+            f"{', '.join(foreign)} cannot be set: the preset's tracker is of kind {preset.kind}, which has no such "
+            f"threshold; of tracker.* it has {have}"
+        )
+    return replace(preset, **given)
 
 
 def preset_values(preset: TrackerConfig) -> dict[str, Any]:

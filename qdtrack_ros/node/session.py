@@ -13,9 +13,7 @@ import numpy.typing as npt
 
 from qdtrack_ros.inference.trails import TrailHistory
 from qdtrack_ros.inference.types import Detections
-from qdtrack_ros.tracking import AssociationConfig, TaoConfig, Track, create_tracker
-
-TrackerConfig = AssociationConfig | TaoConfig
+from qdtrack_ros.tracking import Track, TrackerConfig, create_tracker
 
 
 class TrackStatus(enum.IntEnum):

@@ -9,7 +9,7 @@ A tracker is one object per camera::
 """
 
 from qdtrack_ros.tracking.base import MemoryTracker
-from qdtrack_ros.tracking.config import AssociationConfig, TaoConfig
+from qdtrack_ros.tracking.config import AssociationConfig, TaoConfig, TrackerConfig
 from qdtrack_ros.tracking.tao import TaoTracker
 from qdtrack_ros.tracking.tracker import QuasiDenseTracker
 from qdtrack_ros.tracking.types import SUPPRESSED, UNTRACKED, Backdrops, StepResult, Track
@@ -25,10 +25,11 @@ __all__ = [
     "TaoConfig",
     "TaoTracker",
     "Track",
+    "TrackerConfig",
     "create_tracker",
 ]
 
 
-def create_tracker(config: AssociationConfig | TaoConfig) -> QuasiDenseTracker | TaoTracker:
+def create_tracker(config: TrackerConfig) -> QuasiDenseTracker | TaoTracker:
     """Build the tracker that a configuration belongs to."""
     return TaoTracker(config) if isinstance(config, TaoConfig) else QuasiDenseTracker(config)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from qdtrack_ros.tracking import state as state_format
-from qdtrack_ros.tracking.config import AssociationConfig, TaoConfig
+from qdtrack_ros.tracking.config import TrackerConfig
 from qdtrack_ros.tracking.memory import NO_STAMP, TrackMemory
 from qdtrack_ros.tracking.types import (
     SUPPRESSED,
@@ -37,7 +37,7 @@ class MemoryTracker(ABC):
     """
 
     kind: str
-    config: AssociationConfig | TaoConfig
+    config: TrackerConfig
 
     def __init__(self) -> None:
         self._memory = TrackMemory()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 METRICS = ("bisoftmax", "softmax", "cosine")
 TAO_METRICS = ("bisoftmax", "cosine")
@@ -46,7 +47,10 @@ class AssociationConfig:
             are further apart than this, times the frames since the track was seen, neither match nor compete. Raising
             it allows faster motion, lower frame rates and camera shake; lowering it keeps look-alikes apart. Ours, not
             in the paper, whose tracker knows appearance alone.
+        kind: the variant's name, in presets and in saved states.
     """
+
+    kind: ClassVar[str] = "quasi_dense"
 
     init_score: float = 0.7
     object_score: float = 0.3
@@ -103,7 +107,10 @@ class TaoConfig:
         metric: ``bisoftmax`` or ``cosine``.
         with_cosine: bool. True averages bi-softmax with the cosine (``metric`` ``bisoftmax`` only).
         memory_seconds: float >= 0, seconds; 0 turns it off. As in `AssociationConfig`.
+        kind: the variant's name, in presets and in saved states.
     """
+
+    kind: ClassVar[str] = "tao"
 
     init_score: float = 0.0001
     object_score: float = 0.0001
@@ -134,6 +141,10 @@ class TaoConfig:
         _check_count(self, "memory_frames")
         _check_bool(self, "with_cosine")
         _check_choice(self, "metric", TAO_METRICS)
+
+
+TrackerConfig = AssociationConfig | TaoConfig
+"""Settings of either variant; ``create_tracker`` builds the tracker they belong to."""
 
 
 def _check_number(config: object, name: str, upper: float) -> None:

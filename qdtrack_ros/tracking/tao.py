@@ -21,7 +21,7 @@ class TaoTracker(MemoryTracker):
         config: settings; the defaults are those of TAO.
     """
 
-    kind = "tao"
+    kind = TaoConfig.kind
 
     config: TaoConfig
 

@@ -26,7 +26,7 @@ class QuasiDenseTracker(MemoryTracker):
         config: settings; the defaults are those of BDD100K.
     """
 
-    kind = "quasi_dense"
+    kind = AssociationConfig.kind
 
     config: AssociationConfig
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 
 import numpy as np
@@ -9,12 +10,13 @@ import pytest
 import torch
 
 import qdtrack_ros
+from qdtrack_ros.inference.engine import EngineError
 from qdtrack_ros.inference.presets import load_preset
 from qdtrack_ros.inference.tracker import Tracker
 from qdtrack_ros.inference.types import Detections, EngineOutput
 from qdtrack_ros.models import QDTrack
 from qdtrack_ros.models.checkpoint import save_weights
-from qdtrack_ros.tracking import AssociationConfig
+from qdtrack_ros.tracking import AssociationConfig, TaoConfig
 
 
 class Scripted:
@@ -73,6 +75,42 @@ def test_identities_follow_appearance_not_place():
 def test_only_tracked_detections_come_out():
     follow = tracker(detections((0, 0.9, ANNA), (100, 0.4, BEN)))
     assert follow(FRAME).ids.tolist() == [0]
+
+
+def test_the_tao_variant_gives_blended_scores_by_falling_score():
+    frames = [detections((0, 0.5, ANNA), (100, 0.9, BEN)), detections((0, 0.95, ANNA), (100, 0.1, BEN))]
+    follow = Tracker(Scripted(*frames), TaoConfig(score_momentum=0.5), ("person",))
+    first, second = (follow(FRAME) for _ in range(2))
+    assert first.ids.tolist() == [1, 0] and first.boxes[:, 0].tolist() == [100.0, 0.0]
+    # (0.95 + 0.5) / 2 and (0.1 + 0.9) / 2
+    np.testing.assert_allclose(second.scores, [0.725, 0.5], rtol=1e-6)
+    assert second.ids.tolist() == [0, 1] and second.boxes[:, 0].tolist() == [0.0, 100.0]
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        ("static", "form 'static' is not available in this version; use auto or reference"),
+        ("fast", "form 'fast' is unknown"),
+    ],
+)
+def test_forms_that_are_not_there_are_refused(tiny_preset, form, message):
+    with pytest.raises(EngineError, match=message):
+        Tracker.from_preset(str(tiny_preset), form=form, engine="noop")
+
+
+def test_the_signature_is_the_documented_one():
+    parameters = inspect.signature(Tracker.from_preset).parameters
+    assert {name: parameter.default for name, parameter in parameters.items()} == {
+        "name_or_path": inspect.Parameter.empty,
+        "weights": None,
+        "device": "auto",
+        "engine": "auto",
+        "form": "auto",
+        "overrides": None,
+    }
+    for form in ("auto", "reference"):
+        assert Tracker.from_preset("pedestrian", engine="noop", form=form).labels == ("person",)
 
 
 def test_reset_forgets():

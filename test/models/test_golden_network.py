@@ -23,7 +23,8 @@ def run(request, golden, reference_network, synthetic_image):
     """One pass of the whole network, with what its parts gave on the way."""
     expected = golden(f"model/{request.param}")
     height, width = (int(v) for v in expected["hw"])
-    batch = preprocess([synthetic_image(int(expected["seed"]), height, width)], PreprocessConfig(image_scale=(0, 0)))
+    picture = synthetic_image(int(expected["seed"]), height, width)
+    batch = preprocess([picture], PreprocessConfig(image_scale=(0, 0)))
     seen = {}
     parts = ("backbone", "neck", "rpn", "box_head")
     hooks = [
@@ -43,7 +44,13 @@ def run(request, golden, reference_network, synthetic_image):
     for hook in hooks:
         hook.remove()
     return SimpleNamespace(
-        expected=expected, batch=batch, detections=detections, proposals=proposals, network=reference_network, **seen
+        picture=picture,
+        expected=expected,
+        batch=batch,
+        detections=detections,
+        proposals=proposals,
+        network=reference_network,
+        **seen,
     )
 
 
@@ -61,7 +68,13 @@ def match_rows(found, expected, tolerance):
     return rows
 
 
+def test_picture(run):
+    np.testing.assert_array_equal(run.picture[::16, ::16], run.expected["bgr_crop"])
+    np.testing.assert_array_equal(run.picture.sum(axis=(0, 1)), run.expected["bgr_sum"])
+
+
 def test_input(run):
+    np.testing.assert_array_equal([*run.batch.scale_factors[0]] * 2, run.expected["scale_factor"])
     assert run.batch.image_sizes == [tuple(run.expected["img_hw"])]
     assert run.batch.images.shape[2:] == tuple(run.expected["pad_hw"])
     close(run.batch.images[0].mean(axis=(1, 2), dtype=np.float64), run.expected["input_mean"], 1e-4)
@@ -102,6 +115,16 @@ def test_regions_and_box_head(run):
     close(pooled[:24, ::16], run.expected["roi_feat_slice"], FEATURES)
     close(logits, run.expected["cls_score"], FEATURES)
     close(deltas, run.expected["bbox_pred"], FEATURES)
+    close(logits.softmax(dim=1), run.expected["cls_prob_top"], SCORES)
+
+
+def test_regions_of_the_embedding_head(run):
+    boxes = torch.from_numpy(run.expected["dets"][:, :4])
+    with torch.inference_mode():
+        pooled = run.network.pool(run.neck, [boxes])
+        embeddings = run.network.embedding_head(pooled)
+    close(pooled[:12, ::16], run.expected["embed_roi_feat_slice"], FEATURES)
+    close(embeddings, run.expected["embeds"], EMBEDDINGS)
 
 
 def test_detections_and_embeddings(run):

@@ -196,9 +196,9 @@ class RosClient:
         return result.successful, result.reason
 
     def get(self, name: str) -> Any:
-        """Value of a parameter."""
+        """Value of a parameter; None when it is unset (rclpy answers a request for such a one with nothing)."""
         answer = self.call(GetParameters, "get_parameters", GetParameters.Request(names=[name]))
-        return rclpy.parameter.parameter_value_to_python(answer.values[0])
+        return rclpy.parameter.parameter_value_to_python(answer.values[0]) if answer.values else None
 
     def diagnosis(self, part: str, condition: Callable[[DiagnosticStatus, dict[str, str]], bool]) -> dict[str, str]:
         """Wait for a report on `part` ("engine", "camera NAME") that fulfils a condition; its values."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from qdtrack_ros.inference.types import Detections, EngineOutput
 from qdtrack_ros.node.main import main
-from qdtrack_ros.tracking import AssociationConfig
+from qdtrack_ros.tracking import AssociationConfig, TaoConfig, TrackerConfig
 
 LABELS = ("box", "circle")
 # Pure colours (blue, green, red) and the label of the object painted in each; its embedding points along its own axis.
@@ -25,7 +25,7 @@ class ScriptedPreset(NamedTuple):
 
     name: str = "scripted"
     labels: tuple[str, ...] = LABELS
-    association: AssociationConfig = AssociationConfig()
+    association: TrackerConfig = AssociationConfig()
 
 
 class ColourEngine:
@@ -74,5 +74,10 @@ def scripted_engine(preset: Any, weights: str | None, device: str, engine: str) 
     return ColourEngine(Path(weights).read_text(encoding="utf-8").strip())
 
 
+def scripted_preset(name_or_path: str) -> ScriptedPreset:
+    """A preset loader; ``tao`` has the TAO variant of the association, any other name the usual one."""
+    return ScriptedPreset(association=TaoConfig()) if name_or_path == "tao" else ScriptedPreset()
+
+
 if __name__ == "__main__":
-    sys.exit(main(engine_factory=scripted_engine, preset_loader=lambda name_or_path: ScriptedPreset()))
+    sys.exit(main(engine_factory=scripted_engine, preset_loader=scripted_preset))

@@ -7,7 +7,7 @@ import pytest
 
 from qdtrack_ros.inference.types import Detections
 from qdtrack_ros.node.session import TrackingSession, TrackStatus
-from qdtrack_ros.tracking import AssociationConfig
+from qdtrack_ros.tracking import AssociationConfig, TaoConfig
 
 S = 1_000_000_000
 CONFIG = AssociationConfig(memory_frames=3)
@@ -93,6 +93,28 @@ def test_a_saved_session_goes_on_as_if_never_stopped():
     mine, theirs = session.step(detections(1, 2), 2 * S), other.step(detections(1, 2), 2 * S)
     assert theirs.session_id == mine.session_id and theirs.frame_index == mine.frame_index == 2
     assert [view.track.id for view in theirs.tracks] == [view.track.id for view in mine.tracks]
+
+
+def test_the_tao_variant_is_a_session_like_any_other():
+    session = TrackingSession(TaoConfig(memory_frames=3))
+    first = session.step(detections(0, 1), 0)
+    session.step(detections(), 1 * S)
+    other = TrackingSession(TaoConfig(memory_frames=3))
+    other.load_state_dict(session.state_dict())
+    frame = other.step(detections(1, 2), 2 * S)
+    assert [view.track.id for view in first.tracks] == [0, 1] and frame.session_id == first.session_id
+    assert [(view.track.id, view.status) for view in frame.tracks] == [
+        (1, TrackStatus.CONFIRMED),
+        (2, TrackStatus.CONFIRMED),
+        (0, TrackStatus.LOST),
+    ]
+    other.reconfigure(TaoConfig(memory_frames=1))
+    assert [view.track.id for view in other.step(detections(1), 3 * S).visible] == [1]
+    with pytest.raises(ValueError, match="kind 'tao', this tracker 'quasi_dense'"):
+        TrackingSession(CONFIG).load_state_dict(session.state_dict())
+    with pytest.raises(ValueError, match="kind 'tao', this tracker 'quasi_dense'"):
+        other.reconfigure(CONFIG)
+    assert other.config == TaoConfig(memory_frames=1)
 
 
 @pytest.mark.parametrize("key", ["session_id", "frame_index", "tracker.next_id"])

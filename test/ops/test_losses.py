@@ -77,6 +77,22 @@ def test_l2_matches_reference(golden, case):
     np.testing.assert_allclose(pred.grad.numpy(), arrays["grad"], rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("case", range(10))
+def test_mining_keeps_the_pairs_that_the_reference_keeps(golden, case):
+    arrays = case_of(golden("losses/l2_aux"), f"c{case:02d}_")
+    assert arrays["hard_mining"] == 1
+    pred, target = torch.from_numpy(arrays["pred"]), torch.from_numpy(arrays["target"])
+    positive = target == 1
+    margins = torch.where(positive, arrays["pos_margin"].item(), arrays["neg_margin"].item())
+    costs = ((pred - margins).clamp(0, 1) - target) ** 2
+    ratio = arrays["neg_pos_ub"].item()
+    limit = ratio * int(positive.sum()) if ratio > 0 else int((~positive).sum())
+    kept, expected = hardest_negatives(costs, target, limit), torch.from_numpy(arrays["kept"])
+    assert (kept == expected)[positive].all() and kept.sum() == expected.sum()
+    # Among negatives of equal cost, zero for most, the choice is free.
+    torch.testing.assert_close(costs[kept].sort().values, costs[expected].sort().values, rtol=0, atol=1e-7)
+
+
 def test_mining_keeps_all_positives_and_the_dearest_negatives():
     costs = torch.tensor([[0.0, 0.9, 0.1], [0.5, 0.7, 0.2]])
     target = torch.tensor([[1, 0, 0], [0, 0, 0]])

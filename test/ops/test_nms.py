@@ -44,6 +44,8 @@ def test_duplicates_match_reference(golden):
     arrays = {k: torch.from_numpy(v) for k, v in golden("ops/nms").items() if k.startswith("dup")}
     keep = per_level_nms(arrays["dup_boxes"], arrays["dup_scores"], arrays["dup_idxs"], 0.5)
     assert keep.tolist() == arrays["dup_keep"].tolist()
+    kept = torch.cat([arrays["dup_boxes"][keep], arrays["dup_scores"][keep, None]], dim=1)
+    torch.testing.assert_close(kept, arrays["dup_dets"], rtol=0, atol=0)
 
 
 def test_an_overlap_of_exactly_the_threshold_is_kept(golden):

@@ -45,6 +45,7 @@ def load(name: str) -> dict[str, np.ndarray]:
 def build(name: str, stream: dict[str, np.ndarray]) -> MemoryTracker:
     """Build the tracker with the settings that the stream was recorded with."""
     metric = METRICS[int(stream["cfg_match_metric"])]
+    assert stream["cfg_temperature"] == -1  # none: ours has no such setting
     if name.startswith("tao_"):
         settings = {ours: stream[f"cfg_{theirs}"].item() for ours, theirs in TAO_FIELDS.items()}
         return TaoTracker(TaoConfig(metric=metric, with_cosine=bool(stream["cfg_match_with_cosine"]), **settings))
