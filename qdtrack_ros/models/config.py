@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 BACKBONES = ("resnet50", "resnet101", "efficientnet_lite0")
+BACKBONE_STYLES = ("pytorch", "caffe")
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,9 @@ class ModelConfig:
     Args:
         num_classes: foreground classes; background is the last column of the classifier.
         backbone: ``resnet50``, ``resnet101`` or ``efficientnet_lite0``.
+        backbone_style: where a ResNet's blocks have their stride: ``pytorch`` in the 3x3 convolution (torchvision),
+            ``caffe`` in the 1x1 before it (Detectron, and the MOT17 configuration). Weights of one are useless in the
+            other, and their shapes do not tell.
         fpn_channels: channels of every pyramid level and of the RPN's hidden convolution.
         fpn_levels: pyramid levels; those beyond the backbone's are made by stride-2 max-pooling.
         anchor_scales: anchor side at aspect ratio 1, in units of the level's stride.
@@ -61,6 +65,7 @@ class ModelConfig:
 
     num_classes: int = 8
     backbone: str = "resnet50"
+    backbone_style: str = "pytorch"
     fpn_channels: int = 256
     fpn_levels: int = 5
     anchor_scales: tuple[float, ...] = (8.0,)
@@ -81,6 +86,10 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.backbone not in BACKBONES:
             raise ValueError(f"backbone is {self.backbone!r}; expected one of {', '.join(BACKBONES)}")
+        if self.backbone_style not in BACKBONE_STYLES:
+            raise ValueError(f"backbone_style is {self.backbone_style!r}; expected one of {', '.join(BACKBONE_STYLES)}")
+        if self.backbone_style == "caffe" and not self.backbone.startswith("resnet"):
+            raise ValueError(f"backbone_style caffe is for ResNets; {self.backbone} has one form only")
         least_one = ("num_classes", "fpn_channels", "box_fc_channels", "max_detections", "embedding_dim")
         for name in least_one:
             if getattr(self, name) < 1:

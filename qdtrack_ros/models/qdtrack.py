@@ -49,7 +49,7 @@ class QDTrack(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.backbone = build_backbone(config.backbone)
+        self.backbone = build_backbone(config.backbone, config.backbone_style)
         strides = list(self.backbone.strides)
         self.num_roi_levels = len(strides)
         strides += [strides[-1] * 2 ** (i + 1) for i in range(config.fpn_levels - len(strides))]
