@@ -15,6 +15,7 @@ COMMANDS = {
     "track": "find and follow objects in a video, pictures, a bag, a camera or a stream",
     "evaluate": "compare tracks with ground truth: MOTA, IDF1, HOTA",
     "train": "train a model on pairs of frames",
+    "convert": "turn a checkpoint of another QDTrack, or of torchvision, into weights of ours",
     "play": "play a rosbag2 onto the ROS graph, in real time",
     "node": "run the ROS 2 node",
     "doctor": "tell what is installed and what works, and what to install",
@@ -27,7 +28,7 @@ EXPECTED_ERRORS = {
     "qdtrack_ros.configuration": "ConfigurationError",
     "qdtrack_ros.data.types": "DataError",
     "qdtrack_ros.inference.engine": "EngineError",
-    "qdtrack_ros.models.checkpoint": "CheckpointError",
+    "qdtrack_ros.models.weights_file": "CheckpointError",
     "qdtrack_ros.training.module": "TrainingError",
 }
 _EXIT_CODES = "exit codes: 0 done; 1 failed, with one line that says what to do; 2 wrong usage; 130 interrupted"

@@ -109,7 +109,7 @@ def build_model(config: TrainingConfig, preset: Preset, root: Path) -> QDTrack:
     """
     model = QDTrack(preset.model)
     if config.initial_weights:
-        load_weights(model, weights_file(config.initial_weights, root))
+        load_weights(model, weights_file(config.initial_weights, root), preset.labels, initial=True)
     elif config.backbone_weights == "random":
         log.warning("the backbone starts from random weights, as the configuration asks")
     elif not config.backbone_weights:

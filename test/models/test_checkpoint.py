@@ -261,7 +261,7 @@ def test_torchvision_resnet(tmp_path):
     assert torch.equal(backbone.layer4[2].conv3.weight, source.layer4[2].conv3.weight)
     with torch.device("meta"):
         deeper = ResNet(101)
-    with pytest.raises(CheckpointError, match=r"not torchvision's ResNet of this depth: missing layer3\.10"):
+    with pytest.raises(CheckpointError, match=r"ImageNet ResNet.* 255 missing: layer3\.10"):
         load_torchvision_resnet(deeper, path)
 
 
