@@ -145,10 +145,10 @@ def initial_network(config: ModelConfig) -> QDTrack:
 def report(conversion: Conversion, file: WeightsFile, model: QDTrack) -> list[str]:
     """What was recognised and done, line by line."""
     config = model.config
-    style = f" ({config.backbone_style} style)" if config.backbone.startswith("resnet") else ""
+    style = f"{conversion.style} style" if conversion.style else "the file does not tell its style"
     lines = [
         f"layout: {conversion.layout.name}",
-        f"network: {config.backbone}{style}, {counted(config.num_classes)}, embedding of {config.embedding_dim}",
+        f"network: {config.backbone} ({style}), {counted(config.num_classes)}, embedding of {config.embedding_dim}",
         f"tensors: {conversion.used} of {len(file.tensors)} used",
         *[f"left aside: {count} tensors: {reason}" for reason, count in conversion.aside.items()],
     ]

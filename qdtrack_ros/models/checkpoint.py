@@ -129,11 +129,10 @@ def save_converted(
         metadata: more text for the header.
     """
     untrained = conversion.untrained | _untrained(file)
-    style = {BACKBONE_STYLE: model.backbone.style} if isinstance(model.backbone, ResNet) else {}
     header = {
         "source_layout": conversion.layout.name,
         "source_sha256": file.facts.sha256 or file_sha256(file.path),
-        **style,
+        **({BACKBONE_STYLE: conversion.style} if conversion.style else {}),
         **({UNTRAINED: ",".join(sorted(untrained))} if untrained else {}),
         **metadata,
     }

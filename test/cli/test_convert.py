@@ -135,7 +135,9 @@ def test_trunk_becomes_a_start_for_training(tmp_path: Path, capsys: pytest.Captu
     out = capsys.readouterr().out
     assert "layout: ImageNet ResNet" in out and "left aside: 2 tensors: the ImageNet classifier" in out
     assert "classes:" not in out
+    assert "network: resnet50 (the file does not tell its style)" in out
     assert header(output)["untrained"] == "box_head,embedding_head,neck,rpn"
+    assert "backbone_style" not in header(output)  # a preset of either style may take it
 
 
 def test_what_cannot_be_converted_is_told_in_one_line(

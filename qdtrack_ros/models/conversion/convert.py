@@ -50,6 +50,7 @@ class Conversion(NamedTuple):
         aside: what was left out -> number of tensors.
         classes: (label, class of the checkpoint) for every label, where names are known; else empty.
         untrained: parts of our network that the layout has not.
+        style: of its ResNet, where layout or file tells; else empty.
     """
 
     layout: Layout
@@ -58,6 +59,7 @@ class Conversion(NamedTuple):
     aside: dict[str, int]
     classes: list[tuple[str, str]]
     untrained: frozenset[str]
+    style: str
 
 
 class _Sorted(NamedTuple):
@@ -121,7 +123,8 @@ def opened(state: Mapping[str, Tensor]) -> tuple[Layout, State]:
 def _convert_as(
     layout: Layout, state: Mapping[str, Tensor], names: Mapping[str, str], target: Target, facts: FileFacts
 ) -> Conversion:
-    _check_style(layout.style(names, facts) or facts.style, target.style)
+    style = layout.style(names, facts) or facts.style
+    _check_style(style, target.style)
     found = _sorted_out(layout, state, names)
     prepared = layout.prepare(found.tensors, facts)
     parts = {own: layout.foreign_name(own) for own in target.tensors}
@@ -145,6 +148,7 @@ def _convert_as(
         found.aside,
         classes,
         _parts(parts) - _parts(expected),
+        style,
     )
 
 

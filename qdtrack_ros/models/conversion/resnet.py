@@ -1,7 +1,7 @@
 """A ResNet trained on ImageNet: the trunk alone, in torchvision's names, from torchvision or from Caffe.
 
-Sources: pytorch/vision ``models/resnet.py``; open-mmlab/mmcv ``open_mmlab.json`` (names of the Caffe files, with the
-first digits of their hash) and mmdetection ``mmdet/models/backbones/resnet.py`` (what ``caffe`` style means). Those
+Sources: pytorch/vision ``models/resnet.py``; open-mmlab/mmengine ``hub/openmmlab.json`` (names of the Caffe files, with
+the first digits of their hash) and mmdetection ``mmdet/models/backbones/resnet.py`` (what ``caffe`` style means). Files
 of Caffe have the stride in the 1x1 and expect BGR minus its mean; names and shapes do not tell the two apart.
 """
 
