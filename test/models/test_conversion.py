@@ -23,6 +23,7 @@ from qdtrack_ros.models.conversion import (
     ConversionError,
     FileFacts,
     Target,
+    class_names,
     convert,
     foreign_name,
     network_of,
@@ -303,6 +304,22 @@ def test_a_style_that_the_file_tells_must_be_the_preset_s(openmmlab, expected):
 def test_vis4d_s_yolox_is_refused_by_name(vis4d, expected):
     with pytest.raises(ConversionError, match="YOLOX"):
         convert({**vis4d, "yolox_head.convs.0.weight": torch.zeros(1)}, Target(expected))
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor"),
+    [
+        ("roi_heads.box_predictor.cls_score.weight", torch.tensor(0.0)),
+        ("roi_heads.box_predictor.bbox_pred.bias", torch.tensor(0.0)),
+        ("roi_heads.box_predictor.cls_score.bias", torch.zeros(0)),
+        ("conv1.bias", torch.zeros(3, 3)),
+    ],
+)
+def test_absurd_shapes_are_an_error_of_ours(expected, name, tensor):
+    state = {name: tensor, **({"bn1.running_mean": torch.zeros(64)} if name.startswith("conv1") else {})}
+    with pytest.raises(ConversionError, match=r"recognised as .*(go together|missing)"):
+        convert(state, Target(expected, labels=REFERENCE_LABELS))
+    assert class_names(state, FileFacts()) == ()
 
 
 # The network read off a checkpoint

@@ -126,7 +126,7 @@ def _convert_as(
     style = layout.style(names, facts) or facts.style
     _check_style(style, target.style)
     found = _sorted_out(layout, state, names)
-    prepared = layout.prepare(found.tensors, facts)
+    prepared = _prepared(layout, found.tensors, facts)
     parts = {own: layout.foreign_name(own) for own in target.tensors}
     expected = {own: foreign for own, foreign in parts.items() if foreign is not None}
     tensors = {own: prepared[foreign] for own, foreign in expected.items() if foreign in prepared}
@@ -150,6 +150,13 @@ def _convert_as(
         _parts(parts) - _parts(expected),
         style,
     )
+
+
+def _prepared(layout: Layout, tensors: State, facts: FileFacts) -> State:
+    try:
+        return layout.prepare(tensors, facts)
+    except (IndexError, RuntimeError) as error:  # torch's, for shapes that do not go together
+        raise ConversionError(f"has tensors whose shapes do not go together ({error})") from error
 
 
 def _parts(names: Iterable[str]) -> frozenset[str]:
@@ -189,7 +196,7 @@ def class_names(state: Mapping[str, Tensor], facts: FileFacts) -> tuple[str, ...
     """Names of a checkpoint's classes in the order of its classifier; empty where neither file nor layout tells."""
     layout, tensors = opened(state)
     classifier = tensors.get(layout.foreign_name(f"{CLASSIFIER}.weight") or "")
-    return () if classifier is None else facts.classes or layout.classes(len(classifier) - 1)
+    return () if classifier is None or not classifier.dim() else facts.classes or layout.classes(len(classifier) - 1)
 
 
 def _with_labels(
