@@ -17,7 +17,7 @@ import yaml
 from torch import Tensor
 
 from qdtrack_ros.models import ModelConfig, QDTrack
-from qdtrack_ros.models.conversion import SYSCV_OLD, convert_syscv
+from qdtrack_ros.models.conversion import Target, convert
 
 Golden = dict[str, npt.NDArray[np.generic]]
 _GOLDEN = Path(__file__).parent / "golden"
@@ -60,7 +60,7 @@ def reference_state() -> dict[str, Tensor]:
 def reference_network(reference_state: dict[str, Tensor]) -> QDTrack:
     """The R50-FPN of 8 classes with the weights of ``reference_state``, in evaluation mode."""
     network = QDTrack(ModelConfig())
-    network.load_state_dict(convert_syscv(reference_state, network.state_dict(), SYSCV_OLD))
+    network.load_state_dict(convert(reference_state, Target(network.state_dict())).tensors)
     return network.eval()
 
 

@@ -16,6 +16,7 @@ COMMANDS = {
     "evaluate": "compare tracks with ground truth: MOTA, IDF1, HOTA",
     "train": "train a model on pairs of frames",
     "weights": "list the public model files, and fetch one",
+    "convert": "turn a checkpoint of another QDTrack, or of torchvision, into weights of ours",
     "play": "play a rosbag2 onto the ROS graph, in real time",
     "node": "run the ROS 2 node",
     "doctor": "tell what is installed and what works, and what to install",
@@ -29,7 +30,7 @@ EXPECTED_ERRORS = {
     "qdtrack_ros.data.types": "DataError",
     "qdtrack_ros.download": "DownloadError",
     "qdtrack_ros.inference.engine": "EngineError",
-    "qdtrack_ros.models.checkpoint": "CheckpointError",
+    "qdtrack_ros.models.weights_file": "CheckpointError",
     "qdtrack_ros.training.module": "TrainingError",
 }
 _EXIT_CODES = "exit codes: 0 done; 1 failed, with one line that says what to do; 2 wrong usage; 130 interrupted"

@@ -103,17 +103,12 @@ class SheetConfig:
     Attributes:
         size: (height, width) of a sheet, pixels.
         rows: smallest and largest height of a row of crops, pixels.
-        crowding: largest part of a crop's width that its neighbour may cover. People walk past one another: an
-            embedding that has only seen them alone takes half a person for somebody else.
     """
 
     size: tuple[int, int] = (480, 832)
     rows: tuple[int, int] = (64, 160)
-    crowding: float = 0.45
 
     def __post_init__(self) -> None:
-        if not 0 <= self.crowding < 1:
-            raise ValueError(f"crowding is {self.crowding}; expected a number from 0 to below 1")
         if not 0 < self.rows[0] <= self.rows[1] <= self.size[0]:
             raise ValueError(f"rows is {self.rows}; expected (smallest, largest), at most the height of {self.size}")
 
@@ -128,7 +123,7 @@ class _Place(NamedTuple):
 def draw_sheets(
     crops: CropSet, scope: int, config: SheetConfig, rng: np.random.Generator
 ) -> tuple[LabelledPicture, LabelledPicture]:
-    """A key and a reference sheet with the same identities at the same places; who covers whom differs.
+    """A key and a reference sheet with the same identities at the same places.
 
     Args:
         crops: what to show; labels of the result are 0.
@@ -137,7 +132,7 @@ def draw_sheets(
         rng: source of randomness.
     """
     places = list(_lay_out(crops, scope, config, rng))
-    return _paint(places, 0, config, rng), _paint(places, 1, config, rng)
+    return _paint(places, 0, config.size), _paint(places, 1, config.size)
 
 
 def _lay_out(crops: CropSet, scope: int, config: SheetConfig, rng: np.random.Generator) -> Iterator[_Place]:
@@ -153,15 +148,14 @@ def _lay_out(crops: CropSet, scope: int, config: SheetConfig, rng: np.random.Gen
             if left + width > config.size[1]:
                 break
             yield _Place(left, top, (first, second), crops.identities[index])
-            left += max(1, int(width * (1 - rng.uniform(0, config.crowding))))
+            left += width
         top += height
 
 
-def _paint(places: Sequence[_Place], side: int, config: SheetConfig, rng: np.random.Generator) -> LabelledPicture:
-    image = np.full((*config.size, 3), 114, np.uint8)
+def _paint(places: Sequence[_Place], side: int, size: tuple[int, int]) -> LabelledPicture:
+    image = np.full((*size, 3), 114, np.uint8)
     boxes = np.zeros((len(places), 4), np.float32)
-    for row in rng.permutation(len(places)):
-        place = places[row]
+    for row, place in enumerate(places):
         picture = place.pair[side]
         bottom, right = place.top + picture.shape[0], place.left + picture.shape[1]
         image[place.top : bottom, place.left : right] = picture

@@ -42,7 +42,7 @@ class TorchEngine:
 
     def __init__(self, preset: Preset, weights: Path, device: torch.device) -> None:
         self._model: QDTrack | None = QDTrack(preset.model)
-        self.model_id = load_weights(self._model, weights)
+        self.model_id = load_weights(self._model, weights, preset.labels)
         self._model.eval().requires_grad_(False)
         self._model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._config = preset.preprocess

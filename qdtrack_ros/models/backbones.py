@@ -11,29 +11,40 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
+from torchvision.models.resnet import Bottleneck
+
+from qdtrack_ros.models.config import BACKBONE_STYLES
 
 
 class ResNet(nn.Module):
-    """ResNet-50 or -101 with the stride in the 3x3 convolution (torchvision's layout and key names); outputs C2 to C5.
+    """ResNet-50 or -101 (torchvision's layout and key names); outputs C2 to C5.
 
     BatchNorm keeps its statistics in training too: detection batches are too small to estimate them.
 
     Args:
         depth: 50 or 101.
+        style: ``pytorch`` halves the picture in a block's 3x3 convolution, ``caffe`` in the 1x1 before it (mmdet 2.x
+            ``ResNet(style=...)``). Names and shapes of the weights are the same.
         frozen_stages: the stem and this many stages receive no gradient (1 in the paper's recipe).
     """
 
     channels = (256, 512, 1024, 2048)
     strides = (4, 8, 16, 32)
 
-    def __init__(self, depth: int = 50, frozen_stages: int = 1) -> None:
+    def __init__(self, depth: int = 50, style: str = "pytorch", frozen_stages: int = 1) -> None:
         super().__init__()
+        if style not in BACKBONE_STYLES:
+            raise ValueError(f"ResNet style {style!r} is unknown; use one of {', '.join(BACKBONE_STYLES)}")
+        self.style = style
         builders = {50: torchvision.models.resnet50, 101: torchvision.models.resnet101}
         if depth not in builders:
             raise ValueError(f"ResNet depth {depth} is not supported; use one of {sorted(builders)}")
         trunk = builders[depth](weights=None)
         self.conv1, self.bn1, self.relu, self.maxpool = trunk.conv1, trunk.bn1, trunk.relu, trunk.maxpool
         self.layer1, self.layer2, self.layer3, self.layer4 = trunk.layer1, trunk.layer2, trunk.layer3, trunk.layer4
+        if style == "caffe":
+            for stage in self._stages():
+                _move_stride_to_first_conv(stage)
         for module in (self.conv1, self.bn1, *list(self._stages())[:frozen_stages]):
             module.requires_grad_(False)
 
@@ -55,6 +66,12 @@ class ResNet(nn.Module):
             x = stage(x)
             features.append(x)
         return features
+
+
+def _move_stride_to_first_conv(stage: nn.Module) -> None:
+    for block in stage.children():
+        assert isinstance(block, Bottleneck)
+        block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
 
 
 class SameConv(nn.Conv2d):
@@ -157,14 +174,14 @@ class EfficientNetLite0(nn.Module):
         return features
 
 
-def build_backbone(name: str) -> ResNet | EfficientNetLite0:
-    """Backbone by its name in :class:`ModelConfig`, with random weights.
+def build_backbone(name: str, style: str = "pytorch") -> ResNet | EfficientNetLite0:
+    """Backbone by its name and style in :class:`ModelConfig`, with random weights.
 
     Raises:
         ValueError: the name is unknown.
     """
     if name in ("resnet50", "resnet101"):
-        return ResNet(int(name.removeprefix("resnet")))
+        return ResNet(int(name.removeprefix("resnet")), style)
     if name == "efficientnet_lite0":
         return EfficientNetLite0()
     raise ValueError(f"unknown backbone {name!r}; use resnet50, resnet101 or efficientnet_lite0")

@@ -1,28 +1,44 @@
-"""Weights on disk: safetensors of our own layout, official checkpoints, and the ImageNet files training starts from.
-
-A pickle that wants to run code is refused, and nothing of it runs.
-"""
+"""Weights into networks: our own layout, checkpoints of other implementations, and what a training starts from."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import pickle
-import tempfile
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
-from qdtrack_ros.models.backbones import EfficientNetLite0, InvertedResidual, SameConv, fold_batch_norm
-from qdtrack_ros.models.conversion import ConversionError, convert_syscv, listed, recognise_layout
+from qdtrack_ros.models.backbones import EfficientNetLite0, InvertedResidual, ResNet, SameConv, fold_batch_norm
+from qdtrack_ros.models.conversion import RESNET, Conversion, ConversionError, Target, convert, opened
+from qdtrack_ros.models.qdtrack import QDTrack
+from qdtrack_ros.models.weights_file import (
+    BACKBONE_STYLE,
+    UNTRAINED,
+    CheckpointError,
+    WeightsFile,
+    file_sha256,
+    read_torch_file,
+    read_weights,
+    read_weights_file,
+    write_safetensors,
+)
 
+__all__ = [
+    "CheckpointError",
+    "convert_weights",
+    "load_detector",
+    "load_efficientnet_lite0",
+    "load_torchvision_resnet",
+    "load_weights",
+    "read_torch_file",
+    "read_weights",
+    "save_converted",
+    "save_weights",
+    "weights_hash",
+]
 
-class CheckpointError(RuntimeError):
-    """A weights file that cannot be used; the message names the file, what is wrong and what to do."""
+log = logging.getLogger(__name__)
 
 
 def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, str] | None = None, half: bool = True) -> None:
@@ -35,123 +51,136 @@ def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, str] | Non
         half: store float16 (weights only need it; they are read back as float32).
     """
     tensors = {
-        name: (tensor.half() if half and tensor.is_floating_point() else tensor).contiguous().cpu()
+        name: tensor.half() if half and tensor.is_floating_point() else tensor
         for name, tensor in model.state_dict().items()
     }
-    data = save(tensors, dict(metadata or {}))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_safetensors(tensors, path, metadata or {})
 
 
-def read_torch_file(path: Path) -> object:
-    """What a torch file holds: tensors, numbers, text and containers of these. Nothing in it is executed.
-
-    Raises:
-        CheckpointError: missing, truncated, or a pickle that wants to run code.
-        OSError: it may not be read.
-    """
-    _check_exists(path)
-    path.open("rb").close()  # says plainly when the file may not be read
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # torch's own text goes on to advise loading the file without this check.
-        raise CheckpointError(
-            f"weights file {path} is damaged, or a pickle that wants to run code; it was refused and nothing in it was "
-            "run; get it again from a source you trust, as safetensors or as a plain state dict"
-        ) from error
-    except Exception as error:  # a damaged file can fail in any way, with an OSError too
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"weights file {path} is damaged, or holds more than tensors and was refused ({reason}); "
-            "get it again from a source you trust"
-        ) from error
-
-
-def _check_exists(path: Path) -> None:
-    if not path.is_file():
-        raise CheckpointError(
-            f"weights file {path} does not exist; check the path, or leave it empty for the preset's own"
-        )
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file, or a torch file with ``weights_only=True``.
-
-    Raises:
-        CheckpointError: missing, truncated, not a weights file, or a pickle that wants to run code.
-    """
-    if path.suffix == ".safetensors":
-        _check_exists(path)
-        try:
-            with safe_open(str(path), framework="pt") as file:
-                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        except SafetensorError as error:
-            message = f"weights file {path} is damaged or not safetensors ({error}); get it again"
-            raise CheckpointError(message) from error
-    content = read_torch_file(path)
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise CheckpointError(
-            f"weights file {path} holds no state dict of tensors; expected a checkpoint of this model"
-        )
-    return content
-
-
-def load_weights(model: nn.Module, path: Path, leave_out: str = "") -> str:
-    """Load weights, of our own layout or of SysCV/qdtrack's, into a model; every key must be there and fit.
+def load_weights(model: QDTrack, path: Path, labels: Sequence[str] = (), initial: bool = False) -> str:
+    """Load weights of any layout that has all of the network (docs/checkpoints.md); every tensor must be there and fit.
 
     Args:
-        model: what to load into.
-        path: the file.
-        leave_out: names that begin so stay as they are, and need not be in the file; empty leaves out none.
+        model: takes the weights; left alone where they are refused.
+        path: safetensors or torch file.
+        labels: of the model's classes: where the file's classes are known by name they are put into this order.
+        initial: the weights are for a training to start from, and the detector itself may be untrained.
 
     Returns:
         Hash of the weights (sha256, first 16 digits), by which embeddings and engines are told apart.
 
     Raises:
-        CheckpointError: see :func:`read_weights`; or keys are missing, unknown or mis-shaped, all of which are listed.
+        CheckpointError: the file cannot be read; or keys are missing, unknown or mis-shaped, all of which are listed;
+            or it is for another kind of network.
     """
-    found, expected = read_weights(path), model.state_dict()
-    layout = recognise_layout(found)
-    if layout is not None:
-        try:
-            found = convert_syscv(found, expected, layout)
-        except ConversionError as error:
-            raise CheckpointError(f"weights file {path}: {error}") from error
-    if leave_out:
-        found = {name: tensor for name, tensor in found.items() if not name.startswith(leave_out)}
-        expected = {name: tensor for name, tensor in expected.items() if not name.startswith(leave_out)}
-    shapes = [
-        f"{name} is {list(found[name].shape)}, expected {list(expected[name].shape)}"
-        for name in sorted(set(found) & set(expected))
-        if found[name].shape != expected[name].shape
-    ]
-    faults = {
-        "missing": sorted(set(expected) - set(found)),
-        "unknown": sorted(set(found) - set(expected)),
-        "mis-shaped": shapes,
+    file = read_weights_file(path)
+    conversion = convert_weights(file, model, labels)
+    if conversion.untrained:
+        raise CheckpointError(
+            f"weights file {path} ({conversion.layout.name}) has no {_and(conversion.untrained)}; "
+            f"`qdtrack convert {path} -o initial.safetensors` makes weights of it that a training can start from"
+        )
+    untrained = _untrained(file)
+    if untrained and not initial:
+        if untrained != {"embedding_head"}:
+            raise CheckpointError(
+                f"weights file {path} is for a training to start from, untrained are its {_and(untrained)}; "
+                "name it as `initial_weights` of a training"
+            )
+        log.warning("%s: the embedding head is untrained: objects are found, but not told apart; train it first", path)
+    model.load_state_dict(_for_network(conversion, model))
+    return weights_hash(model)
+
+
+def load_detector(model: QDTrack, path: Path) -> None:
+    """Load all but the embedding head from weights of our own layout; the head stays as it is, whatever the file has.
+
+    Raises:
+        CheckpointError: see :func:`load_weights`.
+    """
+    file = read_weights_file(path)
+    target = Target(_without_head(model.state_dict()), _style(model))
+    try:
+        conversion = convert(_without_head(file.tensors), target, file.facts)
+    except ConversionError as error:
+        raise CheckpointError(f"weights file {path} {error}") from error
+    _check_finite(path, conversion.tensors)
+    model.load_state_dict(_for_network(conversion, model), strict=False)
+
+
+def _without_head(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith("embedding_head.")}
+
+
+def convert_weights(
+    file: WeightsFile, model: QDTrack, labels: Sequence[str] = (), sources: Mapping[str, str] | None = None
+) -> Conversion:
+    """Bring a checkpoint of any known layout to our names, orders and rules.
+
+    Args:
+        file: the checkpoint.
+        model: the network that it is for.
+        labels: of the model's classes.
+        sources: label -> class of the checkpoint, where the names differ.
+
+    Raises:
+        CheckpointError: see :func:`load_weights`.
+    """
+    target = Target(model.state_dict(), _style(model), tuple(labels), sources or {})
+    try:
+        conversion = convert(file.tensors, target, file.facts)
+    except ConversionError as error:
+        raise CheckpointError(f"weights file {file.path} {error}") from error
+    _check_finite(file.path, conversion.tensors)
+    return conversion
+
+
+def save_converted(
+    conversion: Conversion, file: WeightsFile, model: QDTrack, path: Path, metadata: Mapping[str, str]
+) -> None:
+    """Write a converted checkpoint as safetensors, in full precision, and in the header where it comes from.
+
+    Args:
+        conversion: the weights. Parts of the network that their layout has not (a detector has no embedding head) are
+            written with the values they have in ``model``; the header lists them.
+        file: what was converted.
+        model: the network.
+        path: target; see :func:`save_weights`.
+        metadata: more text for the header.
+    """
+    untrained = conversion.untrained | _untrained(file)
+    header = {
+        "source_layout": conversion.layout.name,
+        "source_sha256": file.facts.sha256 or file_sha256(file.path),
+        **({BACKBONE_STYLE: conversion.style} if conversion.style else {}),
+        **({UNTRAINED: ",".join(sorted(untrained))} if untrained else {}),
+        **metadata,
     }
-    if any(faults.values()):
-        lists = ". ".join(f"{len(names)} {title}: {listed(names)}" for title, names in faults.items() if names)
-        raise CheckpointError(f"weights file {path} is of another model than the preset's. {lists}")
-    bad = sorted(name for name, tensor in found.items() if tensor.is_floating_point() and not tensor.isfinite().all())
+    write_safetensors({**model.state_dict(), **_for_network(conversion, model)}, path, header)
+
+
+def _style(model: QDTrack) -> str:
+    return model.backbone.style if isinstance(model.backbone, ResNet) else ""
+
+
+def _for_network(conversion: Conversion, model: QDTrack) -> dict[str, Tensor]:
+    expected = model.state_dict()
+    return {name: tensor.to(expected[name].dtype) for name, tensor in conversion.tensors.items()}
+
+
+def _untrained(file: WeightsFile) -> frozenset[str]:
+    return frozenset(part for part in file.metadata.get(UNTRAINED, "").split(",") if part)
+
+
+def _check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    bad = sorted(name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all())
     if bad:
         raise CheckpointError(f"weights file {path} has NaN or infinite values in {', '.join(bad[:8])}; get it again")
-    tensors = {name: tensor.to(expected[name].dtype) for name, tensor in found.items()}
-    model.load_state_dict(tensors, strict=not leave_out)
-    return weights_hash(model)
+
+
+def _and(parts: frozenset[str]) -> str:
+    *most, last = sorted(parts)
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def weights_hash(model: nn.Module) -> str:
@@ -201,18 +230,19 @@ def load_efficientnet_lite0(backbone: EfficientNetLite0, path: Path) -> None:
     backbone.load_state_dict(target)
 
 
-def load_torchvision_resnet(backbone: nn.Module, path: Path) -> None:
-    """Start a ResNet backbone from torchvision's ImageNet weights (stride in the 3x3, RGB).
+def load_torchvision_resnet(backbone: ResNet, path: Path) -> None:
+    """Start a ResNet backbone from ImageNet weights: of torchvision (RGB), or of Caffe for style ``caffe`` (BGR).
 
     Raises:
-        CheckpointError: the file cannot be read or has another layout.
+        CheckpointError: the file cannot be read, has another layout or depth, or is known to be of the other style.
     """
-    source = {k: v for k, v in read_weights(path).items() if not k.startswith("fc.")}
-    expected = {k for k in backbone.state_dict() if k in source or not k.endswith("num_batches_tracked")}
-    missing, unknown = sorted(expected - set(source)), sorted(set(source) - expected)
-    if missing or unknown:
-        raise CheckpointError(
-            f"{path} is not torchvision's ResNet of this depth: missing {listed(missing) or 'nothing'}, "
-            f"unknown {listed(unknown) or 'nothing'}"
-        )
-    backbone.load_state_dict(source)
+    file = read_weights_file(path)
+    expected = {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}
+    layout, _ = opened(file.tensors)
+    if layout is not RESNET:
+        raise CheckpointError(f"weights file {path} is no ImageNet ResNet; recognised as {layout.name}")
+    try:
+        conversion = convert(file.tensors, Target(expected, backbone.style), file.facts)
+    except ConversionError as error:
+        raise CheckpointError(f"weights file {path} {error}") from error
+    backbone.load_state_dict({name.removeprefix("backbone."): tensor for name, tensor in conversion.tensors.items()})

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 BACKBONES = ("resnet50", "resnet101", "efficientnet_lite0")
 EMBEDDING_SOURCES = ("pyramid", "trunk")
+BACKBONE_STYLES = ("pytorch", "caffe")
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,9 @@ class ModelConfig:
     Args:
         num_classes: foreground classes; background is the last column of the classifier.
         backbone: ``resnet50``, ``resnet101`` or ``efficientnet_lite0``.
+        backbone_style: where a ResNet's blocks have their stride: ``pytorch`` in the 3x3 convolution (torchvision),
+            ``caffe`` in the 1x1 before it (Detectron, and the MOT17 configuration). Weights of one are useless in the
+            other, and their shapes do not tell.
         fpn_channels: channels of every pyramid level and of the RPN's hidden convolution.
         fpn_first_stride: stride of the finest backbone output that the pyramid is built on, 4 or 8.
         fpn_levels: pyramid levels; those beyond the backbone's are made by stride-2 max-pooling.
@@ -67,6 +71,7 @@ class ModelConfig:
 
     num_classes: int = 8
     backbone: str = "resnet50"
+    backbone_style: str = "pytorch"
     fpn_channels: int = 256
     fpn_first_stride: int = 4
     fpn_levels: int = 5
@@ -90,6 +95,10 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.backbone not in BACKBONES:
             raise ValueError(f"backbone is {self.backbone!r}; expected one of {', '.join(BACKBONES)}")
+        if self.backbone_style not in BACKBONE_STYLES:
+            raise ValueError(f"backbone_style is {self.backbone_style!r}; expected one of {', '.join(BACKBONE_STYLES)}")
+        if self.backbone_style == "caffe" and not self.backbone.startswith("resnet"):
+            raise ValueError(f"backbone_style caffe is for ResNets; {self.backbone} has one form only")
         least_one = ("num_classes", "fpn_channels", "box_fc_channels", "max_detections", "embedding_dim")
         for name in least_one:
             if getattr(self, name) < 1:

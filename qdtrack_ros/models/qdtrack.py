@@ -62,7 +62,7 @@ class QDTrack(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.backbone = build_backbone(config.backbone)
+        self.backbone = build_backbone(config.backbone, config.backbone_style)
         self._first_level = self.backbone.strides.index(config.fpn_first_stride)
         self.roi_strides = self.backbone.strides[self._first_level :]
         channels = self.backbone.channels[self._first_level :]

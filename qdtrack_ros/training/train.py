@@ -14,6 +14,7 @@ from qdtrack_ros.data.types import Sequence
 from qdtrack_ros.inference.presets import Preset, load_preset
 from qdtrack_ros.models.backbones import EfficientNetLite0
 from qdtrack_ros.models.checkpoint import (
+    load_detector,
     load_efficientnet_lite0,
     load_torchvision_resnet,
     load_weights,
@@ -110,7 +111,7 @@ def build_model(config: TrainingConfig, preset: Preset, root: Path) -> QDTrack:
     """
     model = QDTrack(preset.model)
     if config.initial_weights:
-        load_weights(model, weights_file(config.initial_weights, root))
+        load_weights(model, weights_file(config.initial_weights, root), preset.labels, initial=True)
         return model
     trunk_head = isinstance(model.embedding_head, TrunkEmbeddingHead)
     if config.detector_weights and trunk_head and not config.backbone_weights:
@@ -120,7 +121,7 @@ def build_model(config: TrainingConfig, preset: Preset, root: Path) -> QDTrack:
     if config.backbone_weights or not config.detector_weights:
         _start_backbone(model, config, root)
     if config.detector_weights:
-        load_weights(model, weights_file(config.detector_weights, root), leave_out="embedding_head.")
+        load_detector(model, weights_file(config.detector_weights, root))
     return model
 
 

@@ -13,7 +13,7 @@ from qdtrack_ros.configuration import ConfigurationError
 from qdtrack_ros.inference.preprocess import PreprocessConfig
 from qdtrack_ros.inference.presets import load_preset, preset_names
 from qdtrack_ros.models import ModelConfig, QDTrack
-from qdtrack_ros.models.conversion import SYSCV_NEW, SYSCV_OLD, convert_syscv, foreign_name, recognise_layout
+from qdtrack_ros.models.conversion import SYSCV_NEW, SYSCV_OLD, Target, convert, foreign_name, recognise_layout
 from qdtrack_ros.tracking import AssociationConfig, TaoConfig
 
 
@@ -136,7 +136,7 @@ def test_the_paper_s_presets_differ_where_its_configurations_do():
     }
     plain = ModelConfig(num_classes=1)  # what the reference's base configuration says, but for what follows
     own = {
-        "mot17": {"clip_boxes": False},
+        "mot17": {"clip_boxes": False, "backbone_style": "caffe"},
         "tao": {"backbone": "resnet101", "score_threshold": 0.0001, "max_detections": 300},
     }
     for name, preset in presets.items():
@@ -179,7 +179,7 @@ def test_resnet101_has_torchvision_s_names_and_the_shapes_of_482_classes():
     for layout in (SYSCV_OLD, SYSCV_NEW):
         official = {foreign_name(name, layout): tensor for name, tensor in state.items()}
         assert len(official) == len(state) and recognise_layout(official) == layout
-        assert convert_syscv(official, state, layout) == state
+        assert convert(official, Target(state)).tensors == state
 
 
 def test_the_tracker_is_chosen_by_kind(tiny_preset):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from qdtrack_ros.models.checkpoint import (
     load_efficientnet_lite0,
     load_torchvision_resnet,
     load_weights,
+    read_torch_file,
     read_weights,
     save_weights,
     weights_hash,
@@ -162,6 +165,88 @@ def test_a_pickle_that_wants_to_run_code_is_refused_and_nothing_runs(tmp_path, p
     assert trace.exists()  # the file was armed indeed
 
 
+def torch_file(path, instructions):
+    """A torch archive whose pickle is written by hand."""
+    plain = path.with_suffix(".plain")
+    torch.save({}, plain)
+    with zipfile.ZipFile(plain) as source, zipfile.ZipFile(path, "w") as target:
+        for entry in source.infolist():
+            content = source.read(entry)
+            target.writestr(entry.filename, instructions if entry.filename.endswith("data.pkl") else content)
+
+
+def name_and_call(module, name, *texts):
+    """Instructions of a pickle that take a name and call it."""
+    arguments = b"".join(b"X" + len(text).to_bytes(4, "little") + text.encode() for text in texts)
+    return f"c{module}\n{name}\n".encode() + b"(" + arguments + b"tR"
+
+
+@pytest.mark.parametrize("wanted", ["builtins.eval", "os.system", "subprocess.Popen", "numpy.load", "torch.load"])
+def test_any_name_that_is_not_known_to_be_harmless_refuses_the_file(tmp_path, wanted):
+    module, name = wanted.rsplit(".", 1)
+    path, trace = tmp_path / "evil.pth", tmp_path / "trace"
+    torch_file(path, b"\x80\x02" + name_and_call(module, name, f"open({str(trace)!r}, 'w')") + b".")
+    refused(path, f"{name}|blocked|refused", "source you trust")
+    assert not trace.exists()
+
+
+def test_what_frameworks_store_beside_the_weights_is_neither_built_nor_in_the_way(saved):
+    model, path = saved
+    content = {
+        "state_dict": model.state_dict(),
+        "meta": {"score": np.float64(0.5), "history": np.arange(9), "type": np.dtype("int8")},
+        "message_hub": {"loss": np.float32(1.0)},
+    }
+    path = path.with_suffix(".pth")
+    torch.save(content, path)
+    other = QDTrack(TINY)
+    assert load_weights(other, path) == weights_hash(model)
+    meta = read_torch_file(path)["meta"]
+    assert {type(value).__module__ for value in meta.values()} == {"qdtrack_ros.models.weights_file"}
+
+
+def test_a_known_name_yields_its_stand_in_whatever_it_is_used_for(tmp_path):
+    path = tmp_path / "getattr.pth"
+    torch_file(path, b"\x80\x02}X\x01\x00\x00\x00a" + name_and_call("builtins", "getattr", "text", "upper") + b"s.")
+    assert type(read_torch_file(path)["a"]).__module__ == "qdtrack_ros.models.weights_file"
+
+
+@pytest.mark.parametrize("claim", [10 * 2**30, 2**63, 2**64 - 1])
+def test_a_header_that_claims_more_than_the_file_is_refused(tmp_path, claim):
+    path = tmp_path / "huge.safetensors"
+    path.write_bytes(claim.to_bytes(8, "little") + b"{}")
+    tracemalloc.start()
+    refused(path, "damaged", f"header claims {claim} bytes, the file has 10", "get it again")
+    assert tracemalloc.get_traced_memory()[1] < 50e6
+    tracemalloc.stop()
+
+
+def test_a_tensor_that_claims_more_than_the_file_is_refused(tmp_path):
+    path = tmp_path / "huge.safetensors"
+    header = b'{"a":{"dtype":"F32","shape":[2684354560],"data_offsets":[0,10737418240]}}'
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(16))
+    refused(path, "damaged or not safetensors", "get it again")
+
+
+def test_a_compressed_archive_is_refused_before_it_is_unpacked(tmp_path):
+    plain, bomb = tmp_path / "plain.pth", tmp_path / "bomb.pth"
+    torch.save({"a": torch.zeros(1 << 20)}, plain)
+    with zipfile.ZipFile(plain) as source, zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as target:
+        for entry in source.infolist():
+            target.writestr(entry.filename, source.read(entry))
+    assert bomb.stat().st_size < plain.stat().st_size / 100
+    refused(bomb, "compressed archive", r"unpack to 4\d{6} bytes")
+
+
+def test_one_value_spread_over_a_huge_tensor_is_refused(tmp_path):
+    path = tmp_path / "spread.pth"
+    torch.save(
+        {"state_dict": {"roi_heads.box_predictor.cls_score.weight": torch.zeros(1).expand(1 << 20, 1 << 20)}}, path
+    )
+    assert path.stat().st_size < 10_000
+    refused(path, "no state dict of tensors")
+
+
 def test_another_model_lists_missing_unknown_and_mis_shaped(saved):
     model, path = saved
     state = dict(model.state_dict())
@@ -261,7 +346,7 @@ def test_torchvision_resnet(tmp_path):
     assert torch.equal(backbone.layer4[2].conv3.weight, source.layer4[2].conv3.weight)
     with torch.device("meta"):
         deeper = ResNet(101)
-    with pytest.raises(CheckpointError, match=r"not torchvision's ResNet of this depth: missing layer3\.10"):
+    with pytest.raises(CheckpointError, match=r"ImageNet ResNet.* 255 missing: layer3\.10"):
         load_torchvision_resnet(deeper, path)
 
 
@@ -269,3 +354,40 @@ def test_read_weights_takes_bare_and_wrapped_state_dicts(tmp_path):
     for number, content in enumerate(({"a": torch.ones(2)}, {"epoch": 3, "state_dict": {"a": torch.ones(2)}})):
         torch.save(content, tmp_path / f"{number}.pth")
         assert read_weights(tmp_path / f"{number}.pth")["a"].tolist() == [1.0, 1.0]
+
+
+def test_weights_with_an_untrained_embedding_load_with_a_warning(saved, caplog):
+    model, path = saved
+    save_weights(model, path, {"untrained": "embedding_head"}, half=False)
+    load_weights(QDTrack(TINY), path, initial=True)
+    assert not caplog.records
+    assert load_weights(QDTrack(TINY), path) == weights_hash(model)
+    assert "the embedding head is untrained" in caplog.text
+
+
+def test_weights_with_an_untrained_detector_are_for_a_training_only(saved):
+    model, path = saved
+    save_weights(model, path, {"untrained": "box_head,embedding_head"}, half=False)
+    refused(path, "untrained are its box_head and embedding_head", "initial_weights")
+    assert load_weights(QDTrack(TINY), path, initial=True) == weights_hash(model)
+
+
+def test_the_labels_of_the_header_decide_the_order_of_classes(saved):
+    model, path = saved
+    save_weights(model, path, {"labels": '["car", "person"]'}, half=False)
+    other = QDTrack(TINY)
+    load_weights(other, path, ("person", "car"))
+    assert torch.equal(other.box_head.classifier.bias, model.box_head.classifier.bias[[1, 0, 2]])
+    assert torch.equal(other.box_head.regressor.weight[:4], model.box_head.regressor.weight[4:])
+    for damaged in ("not JSON", "[1, 2]", '{"car": 1}'):
+        save_weights(model, path, {"labels": damaged}, half=False)
+        assert load_weights(QDTrack(TINY), path, ("person", "car")) == weights_hash(model)
+
+
+def test_a_detector_alone_is_refused_with_the_way_to_use_it(tmp_path):
+    path, network = tmp_path / "detector.pth", QDTrack(ModelConfig(num_classes=90))
+    torch.save(torchvision.models.detection.fasterrcnn_resnet50_fpn(weights_backbone=None).state_dict(), path)
+    before = weights_hash(network)
+    with pytest.raises(CheckpointError, match=r"has no embedding_head; `qdtrack convert .*detector\.pth -o "):
+        load_weights(network, path)
+    assert weights_hash(network) == before
