@@ -1,4 +1,4 @@
-"""Metadata for pip: the package without ROS, for training, evaluation and export. ROS installs use package.xml."""
+"""Metadata for pip: the package without ROS, for training and evaluation. ROS installs use package.xml."""
 
 from __future__ import annotations
 

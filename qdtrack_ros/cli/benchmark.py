@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from qdtrack_ros.inference.types import Detections
 
 WARMUP = 20
+SMALLEST = 32  # pixels of a picture's side: a street needs some room
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     engine.add_argument("--size", type=size, default=(768, 576), metavar="WxH", help="of a picture (default: 768x576)")
     engine.add_argument("--batch", type=positive, default=1, help="pictures at once (default: 1)")
     add_model_options(engine)
-    for sub, repeats in ((association, 200), (engine, 50)):
+    detector = what.add_parser("torchvision", help="R50-FPN beside torchvision's Faster R-CNN, in turns")
+    detector.add_argument(
+        "--size", type=size, default=(640, 352), metavar="WxH", help="of a picture (default: 640x352)"
+    )
+    for sub, repeats in ((association, 200), (engine, 50), (detector, 10)):
         sub.add_argument("--repeats", type=positive, default=repeats, help="measured calls (default: %(default)s)")
         sub.add_argument("--threads", type=positive, help="threads of PyTorch and of numpy's BLAS (default: all cores)")
         sub.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file, too")
@@ -43,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     limit_threads(arguments.threads)
     machine = describe_machine()  # before the measurement adds to the load
-    results = association_figures(arguments) if arguments.what == "association" else engine_figures(arguments)
+    results = MEASUREMENTS[arguments.what](arguments)
     gpu = machine["gpu"] or "none"
     print(f"{machine['processor']}, {machine['cores']} cores, load {machine['load_average']}, GPU {gpu}")
     for result in results:
@@ -144,12 +149,28 @@ def engine_figures(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     return [{"case": case, "milliseconds": times}]
 
 
+def torchvision_figures(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Time of a picture in our reference form and in torchvision's detector."""
+    import torch
+
+    from qdtrack_ros.cli.torchvision_comparison import comparison_figures
+
+    if arguments.threads is not None:
+        torch.set_num_threads(arguments.threads)
+    return comparison_figures(arguments)
+
+
+MEASUREMENTS: dict[str, Callable[[argparse.Namespace], list[dict[str, Any]]]] = {
+    "association": association_figures,
+    "engine": engine_figures,
+    "torchvision": torchvision_figures,
+}
+
+
 def percentiles(
     call: Callable[[], object], repeats: int, before: Callable[[], object] | None = None
 ) -> dict[str, float]:
     """Milliseconds of a call after a warm-up; what `before` does each time is not measured."""
-    import numpy as np
-
     taken = []
     for turn in range(repeats + WARMUP):
         if before is not None:
@@ -158,6 +179,13 @@ def percentiles(
         call()
         if turn >= WARMUP:
             taken.append(1e3 * (time.perf_counter() - began))
+    return summary(taken)
+
+
+def summary(taken: Sequence[float]) -> dict[str, float]:
+    """Percentiles of measured times."""
+    import numpy as np
+
     p50, p90, p99 = np.percentile(taken, [50, 90, 99])
     return {"median": float(p50), "p90": float(p90), "p99": float(p99), "minimum": float(min(taken))}
 
@@ -165,6 +193,6 @@ def percentiles(
 def size(text: str) -> tuple[int, int]:
     """Width and height of `768x576`."""
     width, separator, height = text.lower().partition("x")
-    if not separator or not width.isdecimal() or not height.isdecimal() or int(width) * int(height) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form WIDTHxHEIGHT")
+    if not separator or not width.isdecimal() or not height.isdecimal() or min(int(width), int(height)) < SMALLEST:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form WIDTHxHEIGHT, each at least {SMALLEST}")
     return int(width), int(height)

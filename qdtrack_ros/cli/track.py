@@ -56,6 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
     from qdtrack_ros.inference.presets import load_preset
 
     keep_source(arguments.source, arguments.output, arguments.mot, arguments.bag)
+    if arguments.mot is not None and arguments.mot.is_dir():
+        raise IsADirectoryError(f"{arguments.mot} is a folder; name a file for the tracks, such as tracks.txt")
     sequence = open_source(arguments.source, arguments.topic)
     preset = load_preset(arguments.preset, overrides(arguments.set))
     with opened(create_engine(preset, arguments.weights, arguments.device, arguments.engine)) as engine:

@@ -10,7 +10,16 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from qdtrack_ros.models.backbones import EfficientNetLite0, InvertedResidual, ResNet, SameConv, fold_batch_norm
-from qdtrack_ros.models.conversion import RESNET, Conversion, ConversionError, Target, convert, opened
+from qdtrack_ros.models.conversion import (
+    OWN,
+    RESNET,
+    Conversion,
+    ConversionError,
+    Target,
+    convert,
+    opened,
+    recognise_layout,
+)
 from qdtrack_ros.models.qdtrack import QDTrack
 from qdtrack_ros.models.weights_file import (
     BACKBONE_STYLE,
@@ -92,14 +101,25 @@ def load_weights(model: QDTrack, path: Path, labels: Sequence[str] = (), initial
     return weights_hash(model)
 
 
-def load_detector(model: QDTrack, path: Path) -> None:
+def load_detector(model: QDTrack, path: Path, labels: Sequence[str] = ()) -> None:
     """Load all but the embedding head from weights of our own layout; the head stays as it is, whatever the file has.
 
     Raises:
-        CheckpointError: see :func:`load_weights`.
+        CheckpointError: see :func:`load_weights`; or the file has another layout, or a detector that is not trained.
     """
     file = read_weights_file(path)
-    target = Target(_without_head(model.state_dict()), _style(model))
+    if recognise_layout(file.tensors) is not OWN:
+        raise CheckpointError(
+            f"weights file {path} is not of our own layout; "
+            f"make it so with `qdtrack convert {path} -o detector.safetensors`"
+        )
+    untrained = _untrained(file) - {"embedding_head"}
+    if untrained:
+        raise CheckpointError(
+            f"weights file {path} has no trained detector, untrained are its {_and(untrained)}; "
+            "name it as `initial_weights` of a training of the whole network"
+        )
+    target = Target(_without_head(model.state_dict()), _style(model), tuple(labels))
     try:
         conversion = convert(_without_head(file.tensors), target, file.facts)
     except ConversionError as error:

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import roi_align
 
 from qdtrack_ros.models.backbones import build_backbone
 from qdtrack_ros.models.box_head import BOX_DELTA_STDS, BoxHead
@@ -94,8 +93,7 @@ class QDTrack(nn.Module):
         size = self.config.embedding_roi_size
         if self.config.embedding_from == "pyramid":
             return self.embedding_head(self.pool(features.pyramid, boxes, size)).float()
-        rois = _with_image_index(boxes).to(features.finest.dtype)
-        pooled = roi_align(features.finest, rois, size, 1 / self.backbone.strides[0], sampling_ratio=0, aligned=True)
+        pooled = multilevel_roi_align([features.finest], _with_image_index(boxes), self.backbone.strides[:1], size)
         return self.embedding_head(pooled.contiguous(memory_format=torch.channels_last)).float()
 
     def forward(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
 from qdtrack_ros.ops.boxes import box_area
+
+_SHARE = 16  # regions that are worth a thread
 
 
 def assign_levels(boxes: Tensor, num_levels: int, finest_size: float = 56.0) -> Tensor:
@@ -53,11 +56,41 @@ def multilevel_roi_align(
     if len(features) != len(strides):
         raise ValueError(f"got {len(features)} feature maps and {len(strides)} strides, expected as many of each")
     levels = assign_levels(rois[:, 1:], len(features), finest_size)
-    rows, pooled = [], []
-    for level, (feature, stride) in enumerate(zip(features, strides, strict=True)):
-        of_level = (levels == level).nonzero().squeeze(1)
-        rows.append(of_level)
-        pooled.append(
-            roi_align(feature, rois[of_level].to(feature.dtype), output_size, 1 / stride, sampling_ratio, aligned=True)
-        )
-    return torch.cat(pooled)[torch.cat(rows).argsort()]
+    rows = [(levels == level).nonzero().squeeze(1) for level in range(len(features))]
+
+    def pool(level: int, some: Tensor) -> Tensor:
+        boxes = rois[some].to(features[level].dtype)
+        return roi_align(features[level], boxes, output_size, 1 / strides[level], sampling_ratio, aligned=True)
+
+    if torch.is_grad_enabled():
+        return torch.cat([pool(level, of_level) for level, of_level in enumerate(rows)])[torch.cat(rows).argsort()]
+    size = (output_size, output_size) if isinstance(output_size, int) else output_size
+    pooled = features[0].new_empty((len(rois), features[0].shape[1], *size))
+    _write_in_threads(pooled, pool, rows)
+    return pooled
+
+
+def _write_in_threads(pooled: Tensor, pool: Callable[[int, Tensor], Tensor], rows: Sequence[Tensor]) -> None:
+    """Pool the regions of every level into their rows.
+
+    torchvision's CPU kernel runs on one thread, so the regions are shared out among PyTorch's threads. The result is
+    the same to the bit: no region knows of another.
+    """
+    threads = torch.get_num_threads() if pooled.device.type == "cpu" else 1
+    jobs = [
+        (level, share)
+        for level, of_level in enumerate(rows)
+        for share in of_level.tensor_split(max(1, min(threads, len(of_level) // _SHARE)))
+        if len(share)
+    ]
+
+    def write(job: tuple[int, Tensor]) -> None:
+        with torch.inference_mode():  # modes belong to threads
+            pooled[job[1]] = pool(*job)
+
+    if threads < 2 or len(jobs) < 2:
+        for job in jobs:
+            write(job)
+        return
+    with ThreadPoolExecutor(threads) as executor:
+        list(executor.map(write, jobs))

@@ -31,8 +31,11 @@ def open_sequence(config: SourceConfig, root: Path) -> Sequence:
 
     Raises:
         DataError: something is missing or faulty, by file and line.
+        ConfigurationError: the source has no frames.
     """
     path = root / config.path
+    if config.format == "crops":
+        raise ConfigurationError(f"source {config.path} is of format crops, which has no frames to validate on")
     if config.format == "mot":
         return read_mot_sequence(path, is_video=config.scope > 0)
     if config.format == "kitti":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,9 @@ def build_model(config: TrainingConfig, preset: Preset, root: Path) -> QDTrack:
         CheckpointError: they cannot be used.
     """
     model = QDTrack(preset.model)
+    others = [name for name in ("detector_weights", "backbone_weights") if getattr(config, name)]
+    if config.initial_weights and others:
+        raise TrainingError(f"initial_weights are of the whole network: leave out {' and '.join(others)}, or them")
     if config.initial_weights:
         load_weights(model, weights_file(config.initial_weights, root), preset.labels, initial=True)
         return model
@@ -121,7 +125,7 @@ def build_model(config: TrainingConfig, preset: Preset, root: Path) -> QDTrack:
     if config.backbone_weights or not config.detector_weights:
         _start_backbone(model, config, root)
     if config.detector_weights:
-        load_detector(model, weights_file(config.detector_weights, root))
+        load_detector(model, weights_file(config.detector_weights, root), preset.labels)
     return model
 
 
@@ -195,6 +199,12 @@ def train(config: TrainingConfig, root: Path, output: Path, resume: Path | None 
     if not last.is_file():
         raise TrainingError(f"{resume} has gone through all {config.steps} steps already; raise `steps` to go on")
     chosen = Path(best.best_model_path) if validated and best.best_model_path else last
+    if validated and not math.isfinite(float(best.best_model_score or math.nan)):
+        log.warning(
+            "%s was never a number: no object is in two validated pictures in a row; the last step's weights are taken",
+            monitored(config),
+        )
+        chosen = last
     return export_weights(chosen, model, output / "model.safetensors", averaged)
 
 

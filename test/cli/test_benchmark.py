@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qdtrack_ros.cli import benchmark
+from qdtrack_ros.cli import benchmark, torchvision_comparison
 from qdtrack_ros.cli import main as cli
 
 
@@ -44,3 +44,29 @@ def test_engine_reports_its_case(preset: Path, tmp_path: Path, capsys: pytest.Ca
     assert cli.main([*words, "--repeats", "2", "--json", str(report)]) == 0
     (result,) = json.loads(report.read_text(encoding="utf-8"))["results"]
     assert result["case"] == {"engine": "noop", "preset": "tiny", "size": "64x48", "batch": 2, "detections": 0}
+
+
+def test_torchvision_is_measured_in_turns_on_the_same_picture(tmp_path: Path) -> None:
+    report = tmp_path / "t.json"
+    words = ["benchmark", "torchvision", "--size", "60x60", "--repeats", "1", "--json", str(report)]
+    assert cli.main(words) == 0
+    results = json.loads(report.read_text(encoding="utf-8"))["results"]
+    assert [result["case"]["network"] for result in results] == [
+        "qdtrack without embeddings",
+        "qdtrack",
+        "torchvision fasterrcnn_resnet50_fpn",
+    ]
+    assert {result["case"]["size"] for result in results} == {"64x64"}
+
+
+@pytest.mark.parametrize("size", ["1x1", "31x64", "640", "0x0", "axb"])
+def test_pictures_too_small_for_a_street_are_wrong_usage(size: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["benchmark", "engine", "--size", size])
+    assert stop.value.code == cli.EXIT_USAGE and "WIDTHxHEIGHT" in capsys.readouterr().err
+
+
+def test_turns_take_every_call_alike() -> None:
+    calls: list[str] = []
+    times = torchvision_comparison.in_turns({name: lambda name=name: calls.append(name) for name in "ab"}, 3)
+    assert calls == ["a", "b"] * (3 + torchvision_comparison.WARMUP) and set(times) == {"a", "b"}

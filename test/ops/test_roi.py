@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import torchvision
 
 from qdtrack_ros.ops.roi import assign_levels, multilevel_roi_align
 
@@ -60,3 +61,26 @@ def test_regions_keep_their_order_across_levels_and_images():
 def test_maps_without_strides_are_refused():
     with pytest.raises(ValueError, match="1 feature maps and 2 strides"):
         multilevel_roi_align([torch.zeros(1, 1, 4, 4)], torch.zeros(1, 5), (4, 8))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_regions_shared_out_among_threads_are_the_same_to_the_bit(threads):
+    generator = torch.Generator().manual_seed(0)
+    feature = torch.rand(2, 5, 40, 60, generator=generator).contiguous(memory_format=torch.channels_last)
+    corners = torch.rand(101, 2, generator=generator) * 100
+    image = torch.arange(101).remainder(2).unsqueeze(1)
+    rois = torch.cat([image, corners, corners + 1 + 90 * torch.rand(101, 2, generator=generator)], dim=1)
+    wanted = torchvision.ops.roi_align(feature, rois, (6, 3), 0.25, 0, aligned=True)
+    half = feature[..., ::2, ::2]
+    on_two_levels = multilevel_roi_align([feature, half], rois, (4, 8), finest_size=20.0)  # with gradients: one thread
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.inference_mode():
+            assert torch.equal(multilevel_roi_align([feature], rois, (4,), (6, 3)), wanted)
+            assert multilevel_roi_align([feature], rois[:0], (4,)).shape == (0, 5, 7, 7)
+        with torch.no_grad():
+            assert torch.equal(multilevel_roi_align([feature], rois, (4,), (6, 3)), wanted)
+            assert torch.equal(multilevel_roi_align([feature, half], rois, (4, 8), finest_size=20.0), on_two_levels)
+    finally:
+        torch.set_num_threads(before)

