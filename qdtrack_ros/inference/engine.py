@@ -136,7 +136,7 @@ def resolve_weights(preset: Preset, weights: str | Path | None) -> Path:
     """
     if weights:
         path = Path(weights).expanduser()
-        return path if path.exists() else _fetched(str(weights)) or path
+        return path if path.is_file() else _fetched(str(weights)) or path
     if not preset.weights:
         public = [entry.name for entry in load_catalogue() if entry.preset == preset.name]
         others = f", or `qdtrack weights get` one of {', '.join(public)}" if public else ""

@@ -6,6 +6,7 @@ other features along the border.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -42,8 +43,10 @@ class PreprocessConfig:
             raise ValueError(f"channel_order is {self.channel_order!r}; expected rgb or bgr")
         if (self.image_scale[0] == 0) != (self.image_scale[1] == 0) or min(self.image_scale) < 0:
             raise ValueError(f"image_scale is {self.image_scale}; expected (width, height), or (0, 0) for no resize")
-        if min(self.std) <= 0:
+        if not all(math.isfinite(value) and value > 0 for value in self.std):
             raise ValueError(f"std is {self.std}; expected positive numbers")
+        if not all(math.isfinite(value) for value in self.mean):
+            raise ValueError(f"mean is {self.mean}; expected numbers")
         if self.pad_multiple < 1:
             raise ValueError(f"pad_multiple is {self.pad_multiple}; expected at least 1")
 

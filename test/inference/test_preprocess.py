@@ -125,6 +125,8 @@ def test_input_is_left_alone_and_need_not_be_contiguous():
         ({"image_scale": (0, 5)}, "image_scale"),
         ({"image_scale": (-1, -1)}, "image_scale"),
         ({"std": (1.0, 0.0, 1.0)}, "std"),
+        ({"std": (1.0, float("inf"), 1.0)}, "std"),
+        ({"mean": (0.0, float("nan"), 0.0)}, "mean"),
         ({"pad_multiple": 0}, "pad_multiple"),
     ],
 )

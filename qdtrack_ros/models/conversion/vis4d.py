@@ -3,8 +3,8 @@
 Sources: SysCV/vis4d ``vis4d/model/track/qdtrack.py`` (names, and those of older releases in ``REV_KEYS``),
 ``op/base/resnet.py``, ``op/fpp/fpn.py`` (torchvision's pyramid), ``op/detect/rpn.py``, ``op/detect/rcnn.py``
 (background last, deltas class by class with deviations 0.1, 0.1, 0.2, 0.2), ``op/track/qdtrack.py``,
-``op/box/anchor/anchor_generator.py``: the conventions are mmdet's, so values need no change. The order of the classes
-does: ``data/datasets/bdd100k.py`` has another one than the reference.
+``op/box/anchor/anchor_generator.py``: the conventions are mmdet's, so values need no change. The order of the
+classes is that of ``data/datasets/bdd100k.py``.
 """
 
 from __future__ import annotations
