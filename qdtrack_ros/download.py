@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import http.client
 import os
 import re
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from qdtrack_ros import __version__
+from qdtrack_ros.files import file_sha256, put_in_place
 
 Progress = Callable[[int, int | None], None]
 
@@ -91,9 +91,7 @@ def download(
             transfer = _Transfer(url, part, stream, sha256, size, progress or _tell_nobody)
             transfer.run(options or DownloadOptions())
             digest = _check(part, sha256)
-            os.fsync(stream.fileno())
-            os.replace(part, target)
-            _sync_folder(target.parent)
+            put_in_place(part, target)
     except OSError as error:
         raise DownloadError(
             f"{target} cannot be written ({error.strerror or error}); make room or name another folder, then run it "
@@ -105,15 +103,6 @@ def download(
 
 def _tell_nobody(received: int, total: int | None) -> None:
     pass
-
-
-def file_sha256(path: Path) -> str:
-    """Hash of a file, 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 class _Transfer:
@@ -332,13 +321,3 @@ def _tag_of(part: Path) -> Path:
 def _discard(part: Path) -> None:
     part.unlink(missing_ok=True)
     _tag_of(part).unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable, where the file system allows it."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qdtrack_ros.cli.options import add_set_option, overrides
+from qdtrack_ros.files import check_writable
 
 if TYPE_CHECKING:
     from qdtrack_ros.models.config import ModelConfig
@@ -118,17 +119,20 @@ def deduced_network(
 
 
 def check_output(checkpoint: Path, output: Path) -> None:
-    """Refuse a file that our readers would not take for safetensors, and the checkpoint itself.
+    """Refuse what cannot be written, what our readers would not take for safetensors, and the checkpoint itself.
 
     Raises:
-        ConfigurationError: either of them.
+        ConfigurationError, OSError: one of these, with what to do.
     """
     from qdtrack_ros.configuration import ConfigurationError
 
+    if output.is_dir():
+        raise ConfigurationError(f"{output} is a folder; name a file, such as {output / 'model.safetensors'}")
     if output.suffix != ".safetensors":
         raise ConfigurationError(f"{output} does not end in .safetensors, which is what is written; name it so")
     if output.exists() and checkpoint.exists() and output.samefile(checkpoint):
         raise ConfigurationError(f"{output} is the checkpoint itself; write to another file")
+    check_writable(output)
 
 
 def initial_network(config: ModelConfig) -> QDTrack:

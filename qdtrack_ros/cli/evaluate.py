@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qdtrack_ros import __version__
 from qdtrack_ros.cli.options import add_model_options, overrides, positive
+from qdtrack_ros.files import check_writable, replacing
 
 if TYPE_CHECKING:
     from qdtrack_ros.cli.offline import FrameTracks
@@ -64,6 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
     from qdtrack_ros.data.types import DataError
     from qdtrack_ros.evaluation.metrics import evaluate_sequence
 
+    if arguments.json is not None:
+        check_writable(arguments.json)
     sequence = open_source(arguments.source, arguments.topic)
     if frame_count(sequence, None) is None:
         raise DataError(f"{arguments.source} is live; record it first, then evaluate the recording")
@@ -206,14 +208,6 @@ def table(rows: Sequence[tuple[str, Metrics]]) -> str:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON file; it holds the old content or the new one, never half."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(content, file, indent=2)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    text = json.dumps(content, indent=2) + "\n"
+    with replacing(path) as file:
+        file.write(text.encode())

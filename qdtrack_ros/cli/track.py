@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qdtrack_ros.cli.options import add_model_options, overrides, positive, positive_number
+from qdtrack_ros.files import check_writable
 
 if TYPE_CHECKING:
     from qdtrack_ros.cli.offline import FrameTracks, OfflineTracker, TrackedPicture
@@ -56,8 +57,9 @@ def run(arguments: argparse.Namespace) -> int:
     from qdtrack_ros.inference.presets import load_preset
 
     keep_source(arguments.source, arguments.output, arguments.mot, arguments.bag)
-    if arguments.mot is not None and arguments.mot.is_dir():
-        raise IsADirectoryError(f"{arguments.mot} is a folder; name a file for the tracks, such as tracks.txt")
+    for output in (arguments.output, arguments.mot):
+        if output is not None:
+            check_writable(output)
     sequence = open_source(arguments.source, arguments.topic)
     preset = load_preset(arguments.preset, overrides(arguments.set))
     with opened(create_engine(preset, arguments.weights, arguments.device, arguments.engine)) as engine:

@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 from qdtrack_ros.data.bag_repair import repair
 from qdtrack_ros.data.message_definitions import find_definition
 from qdtrack_ros.data.types import DataError
+from qdtrack_ros.files import sync
 
 try:
     from rosbags.interfaces import (
@@ -355,12 +356,12 @@ class BagWriter:
             self._writer.close()
             bag = self._folder / self.path.name
             for file in bag.iterdir():
-                _sync(file)
-            _sync(bag)
+                sync(file)
+            sync(bag)
             if self.path.exists():
                 raise DataError(f"{self.path} was made by somebody else meanwhile; the new bag is discarded")
             bag.rename(self.path)
-            _sync(self.path.parent)
+            sync(self.path.parent)
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -385,11 +386,3 @@ def _qos(durability: QosDurability) -> Qos:
         _INFINITE,
         False,
     )
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

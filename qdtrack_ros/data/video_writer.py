@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from qdtrack_ros.data.types import DataError, Image
+from qdtrack_ros.files import put_in_place
 
 try:
     import av
@@ -93,9 +94,7 @@ class VideoWriter:
             return
         try:
             encoder.close()
-            with self._temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            os.replace(self._temporary, self.path)
+            put_in_place(self._temporary, self.path)
         finally:
             self._temporary.unlink(missing_ok=True)
 

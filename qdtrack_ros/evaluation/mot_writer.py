@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from qdtrack_ros.files import replacing
 
 
 class ScoredTracks(Protocol):
@@ -47,19 +48,6 @@ def write_mot(path: str | os.PathLike[str], frames: Iterable[ScoredTracks]) -> N
         path: of the text file; its folder is made if it is missing.
         frames: one entry a frame, empty ones included.
     """
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    try:
-        with open(handle, "w", encoding="ascii", newline="\n") as file:
-            for index, tracks in enumerate(frames):
-                file.writelines(mot_rows(index, tracks))
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes files that only the owner can read
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(Path(path)) as file:
+        for index, tracks in enumerate(frames):
+            file.writelines(row.encode("ascii") for row in mot_rows(index, tracks))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from qdtrack_ros.files import file_sha256
 from qdtrack_ros.models.backbones import EfficientNetLite0, InvertedResidual, ResNet, SameConv, fold_batch_norm
 from qdtrack_ros.models.conversion import (
     OWN,
@@ -26,7 +27,6 @@ from qdtrack_ros.models.weights_file import (
     UNTRAINED,
     CheckpointError,
     WeightsFile,
-    file_sha256,
     read_torch_file,
     read_weights,
     read_weights_file,

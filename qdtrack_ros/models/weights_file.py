@@ -6,12 +6,10 @@ Torch files are pickles. They are read with ``weights_only=True``; what training
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import pickle
 import re
-import tempfile
+import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -23,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from qdtrack_ros.files import file_sha256, replacing
 from qdtrack_ros.models.conversion.layout import FileFacts
 
 # Keys of our safetensors headers.
@@ -98,7 +97,9 @@ def read_torch_file(path: Path) -> object:
     path.open("rb").close()  # says plainly when the file may not be read
     _check_not_packed(path)
     try:
-        with torch.serialization.safe_globals(_STAND_INS):
+        with torch.serialization.safe_globals(_STAND_INS), warnings.catch_warnings():
+            # The file loads or is refused; what torch remarks on its protocol would only stand before that one line.
+            warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning, r"torch\.")
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # torch's own text goes on to advise loading the file without this check.
@@ -146,27 +147,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def write_safetensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
     """Write tensors as safetensors, atomically: the path holds the old file or the new one, never half of one."""
     data = save({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, dict(metadata))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def file_sha256(path: Path) -> str:
-    """Hash of a file's bytes, hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
+    with replacing(path) as file:
+        file.write(data)
 
 
 def _check_exists(path: Path) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
-import tempfile
 import time
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
+
+from qdtrack_ros.files import replacing
 
 _FORMAT = "qdtrack_ros tracker state 1"
 _MAX_BYTES = 1 << 30
@@ -55,19 +54,8 @@ def save_state(path: Path, model_id: str, cameras: CameraStates) -> None:
     }
     for name, state in cameras.items():
         arrays |= {f"camera:{name}:{key}": value for key, value in state.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            _write_archive(stream, arrays)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-    _sync_folder(path.parent)
+    with replacing(path) as stream:
+        _write_archive(stream, arrays)
 
 
 def load_state(path: Path, model_id: str, max_age_s: float) -> SavedState:
@@ -105,19 +93,9 @@ def load_state(path: Path, model_id: str, max_age_s: float) -> SavedState:
     return SavedState(cameras, age_s)
 
 
-def _write_archive(stream: io.BufferedWriter, arrays: Mapping[str, np.ndarray]) -> None:
+def _write_archive(stream: IO[bytes], arrays: Mapping[str, np.ndarray]) -> None:
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
         for key, value in arrays.items():
             buffer = io.BytesIO()
             np.lib.format.write_array(buffer, np.asanyarray(value), allow_pickle=False)
             archive.writestr(zipfile.ZipInfo(f"{key}.npy", _ARCHIVE_TIME), buffer.getvalue())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable, where the file system allows it."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from qdtrack_ros.cli import main as cli
 from qdtrack_ros.inference.presets import load_preset
-from qdtrack_ros.models import ModelConfig, QDTrack
+from qdtrack_ros.models import ModelConfig, QDTrack, weights_file
 from qdtrack_ros.models.checkpoint import load_weights
 
 # What mmcv and mmengine write beside the weights; the order of CLASSES means nothing.
@@ -179,6 +179,24 @@ def test_options_that_make_no_sense_are_refused(
     with pytest.raises(SystemExit) as end:
         cli.main(["convert", str(checkpoint), "-o", str(output), "--take", "bus"])
     assert end.value.code == cli.EXIT_USAGE
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(weights_file, "read_weights_file", lambda path: pytest.fail("the work has begun"))
+    folder, file = tmp_path / "folder.safetensors", tmp_path / "file"
+    folder.mkdir()
+    file.write_bytes(b"precious")
+    words = {
+        folder: f"{folder} is a folder; name a file, such as {folder}/model.safetensors",
+        tmp_path: f"{tmp_path} is a folder; name a file, such as {tmp_path}/model.safetensors",
+        file / "a" / "b.safetensors": f"b.safetensors cannot be written: {file} is a file, not a folder",
+        Path("/sys/b.safetensors"): "/sys/b.safetensors cannot be written: /sys: ",  # not even by root
+    }
+    for output, message in words.items():
+        assert message in failure(["checkpoint.pth", "-o", output], capsys)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.safetensors"]
 
 
 def test_the_checkpoint_is_never_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

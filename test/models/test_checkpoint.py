@@ -148,7 +148,7 @@ class Malicious:
 
 
 @pytest.mark.parametrize("plain", [True, False])
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.filterwarnings("error")  # on a terminal, a warning would stand before the one line of the error
 def test_a_pickle_that_wants_to_run_code_is_refused_and_nothing_runs(tmp_path, plain):
     path, trace = tmp_path / "evil.pth", tmp_path / "trace"
     content = {"state_dict": {"backbone.stem.weight": torch.zeros(1)}, "meta": Malicious(trace)}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import pickle
+import time
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from qdtrack_ros.node import state_file
 from qdtrack_ros.node.state_file import StateFileError, load_state, save_state
 
 STATE = {"front": {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "name": np.array("x")}, "rear/left": {}}
@@ -40,11 +40,11 @@ def test_other_weights_and_old_files_are_refused(path, monkeypatch):
     save_state(path, "model", STATE)
     with pytest.raises(StateFileError, match="weights model, but other"):
         load_state(path, "other", 60.0)
-    now = state_file.time.time_ns()
-    monkeypatch.setattr(state_file.time, "time_ns", lambda: now + 61 * 10**9)
+    now = time.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: now + 61 * 10**9)
     with pytest.raises(StateFileError, match=r"61\.\d s old"):
         load_state(path, "model", 60.0)
-    monkeypatch.setattr(state_file.time, "time_ns", lambda: now - 10**12)
+    monkeypatch.setattr(time, "time_ns", lambda: now - 10**12)
     with pytest.raises(StateFileError, match="old"):
         load_state(path, "model", 60.0)
 
@@ -88,7 +88,7 @@ def test_a_full_disk_leaves_the_old_file(path, monkeypatch):
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(state_file.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
         save_state(path, "model", {"front": {"a": np.zeros(5)}})
     assert path.read_bytes() == before
