@@ -21,6 +21,7 @@ from qdtrack_ros.models.conversion import (
     opened,
     recognise_layout,
 )
+from qdtrack_ros.models.conversion.layout import with_names
 from qdtrack_ros.models.qdtrack import QDTrack
 from qdtrack_ros.models.weights_file import (
     BACKBONE_STYLE,
@@ -195,7 +196,8 @@ def _untrained(file: WeightsFile) -> frozenset[str]:
 def _check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
     bad = sorted(name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all())
     if bad:
-        raise CheckpointError(f"weights file {path} has NaN or infinite values in {', '.join(bad[:8])}; get it again")
+        sentence = f"weights file {path} has NaN or infinite values; get it again"
+        raise CheckpointError(with_names(sentence, {"with such values": bad}))
 
 
 def _and(parts: frozenset[str]) -> str:
@@ -223,18 +225,16 @@ def load_efficientnet_lite0(backbone: EfficientNetLite0, path: Path) -> None:
     """
     source = {k: v for k, v in read_weights(path).items() if not k.endswith("num_batches_tracked")}
     target: dict[str, Tensor] = {}
+    missing: list[str] = []
+    used: set[str] = set()
 
     def take(conv: str, norm: str, name: str) -> None:
-        try:
-            weight = source.pop(f"{conv}.weight")
-            gamma, beta, mean, var = (
-                source.pop(f"{norm}.{k}") for k in ("weight", "bias", "running_mean", "running_var")
-            )
-        except KeyError as error:
-            raise CheckpointError(
-                f"{path} has no {error.args[0]}; expected EfficientNet-Lite0 ImageNet weights"
-            ) from error
-        target[f"{name}.weight"], target[f"{name}.bias"] = fold_batch_norm(weight, gamma, beta, mean, var, 1e-3)
+        names = [f"{conv}.weight", *(f"{norm}.{k}" for k in ("weight", "bias", "running_mean", "running_var"))]
+        missing.extend(name for name in names if name not in source)
+        if not missing:
+            weight, gamma, beta, mean, var = (source[name] for name in names)
+            target[f"{name}.weight"], target[f"{name}.bias"] = fold_batch_norm(weight, gamma, beta, mean, var, 1e-3)
+        used.update(names)
 
     take("_conv_stem", "_bn0", "stem")
     for index, block in enumerate(backbone.blocks):
@@ -244,9 +244,10 @@ def load_efficientnet_lite0(backbone: EfficientNetLite0, path: Path) -> None:
             take(f"{prefix}._expand_conv", f"{prefix}._bn0", f"blocks.{index}.expand")
         take(f"{prefix}._depthwise_conv", f"{prefix}._bn1", f"blocks.{index}.depthwise")
         take(f"{prefix}._project_conv", f"{prefix}._bn2", f"blocks.{index}.project")
-    left = sorted(k for k in source if not k.startswith(("_conv_head.", "_bn1.", "_fc.")))
-    if left:
-        raise CheckpointError(f"{path} has keys that EfficientNet-Lite0 has not: {', '.join(left[:8])}")
+    left = sorted(k for k in source.keys() - used if not k.startswith(("_conv_head.", "_bn1.", "_fc.")))
+    if missing or left:
+        sentence = f"weights file {path} is of another model; expected EfficientNet-Lite0 ImageNet weights"
+        raise CheckpointError(with_names(sentence, {"missing": sorted(missing), "unknown": left}))
     backbone.load_state_dict(target)
 
 

@@ -157,8 +157,9 @@ class TrackerNode(LifecycleNode):
         except Exception as error:
             expected = isinstance(error, (ValueError, OSError, RuntimeError, ImportError))
             reason = str(error) if expected and str(error) else f"{type(error).__name__}: {error}"
-            self._last_error = f"{name} failed: {reason}"
-            self.get_logger().error(self._last_error)
+            self.get_logger().error(f"{name} failed: {reason}")
+            first, _, _ = reason.partition("\n")
+            self._last_error = f"{name} failed: {first}"  # names of tensors may follow
             return otherwise
         return SUCCESS
 
@@ -178,7 +179,8 @@ class TrackerNode(LifecycleNode):
                 raise
         except Exception as error:
             remedy = f"correct it, then `ros2 lifecycle set {self._full_name} configure`"
-            raise RuntimeError(f"{error or type(error).__name__} ({remedy})") from error
+            first, line_end, names = str(error).partition("\n")
+            raise RuntimeError(f"{first or type(error).__name__} ({remedy}){line_end}{names}") from error
         self._pipeline = pipeline
         self._labels = self.create_publisher(LabelInfo, "~/labels", qos.latched())
         self._labels.publish(messages.labels_message(pipeline.labels))

@@ -21,10 +21,12 @@ from qdtrack_ros.evaluation.detection import average_precision
 from qdtrack_ros.evaluation.embedding import KnownObjects, nearest_accuracy
 from qdtrack_ros.inference.preprocess import preprocess
 from qdtrack_ros.inference.presets import Preset
-from qdtrack_ros.models.checkpoint import CheckpointError, read_torch_file
+from qdtrack_ros.models.checkpoint import CheckpointError, convert_weights, read_torch_file
 from qdtrack_ros.models.config import ProposalConfig
+from qdtrack_ros.models.conversion import FileFacts
 from qdtrack_ros.models.qdtrack import QDTrack
 from qdtrack_ros.models.rpn import RPNOutput
+from qdtrack_ros.models.weights_file import WeightsFile
 from qdtrack_ros.training.config import OptimizerConfig, TrainingConfig
 from qdtrack_ros.training.detector_loss import DetectorLoss
 from qdtrack_ros.training.embedding_loss import EmbeddingLoss
@@ -241,7 +243,7 @@ def checkpoint_model(path: Path, model: QDTrack, averaged: bool) -> None:
     """Load the network of a training checkpoint: its averaged weights where it has them and ``averaged`` is set.
 
     Raises:
-        CheckpointError: the file cannot be read or is no checkpoint of this network.
+        CheckpointError: the file cannot be read or is no checkpoint of this network; it lists the keys that do not fit.
     """
     content = read_torch_file(path)
     state = content.get("state_dict") if isinstance(content, dict) else None
@@ -249,10 +251,5 @@ def checkpoint_model(path: Path, model: QDTrack, averaged: bool) -> None:
         raise CheckpointError(f"{path} is no training checkpoint; expected one that `qdtrack train` wrote")
     if isinstance(content, dict) and not averaged and isinstance(content.get("current_model_state"), dict):
         state = content["current_model_state"]
-    own = {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}
-    try:
-        model.load_state_dict(own)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"{path} is of another network than the preset's: {str(error).splitlines()[0]}"
-        ) from error
+    own = {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.") and isinstance(v, Tensor)}
+    model.load_state_dict(convert_weights(WeightsFile(path, own, FileFacts()), model).tensors)

@@ -263,10 +263,19 @@ def test_another_model_lists_missing_unknown_and_mis_shaped(saved):
     )
 
 
-def test_a_long_list_is_cut_and_counted(saved):
+def test_many_names_follow_the_first_line_each_in_one_of_its_own(saved):
     model, path = saved
-    save_file({f"strange.{i:02d}": torch.zeros(1) for i in range(20)}, path)
-    refused(path, r"20 unknown: strange\.00.*and 12 more")
+    strange = [f"strange.{i:02d}" for i in range(20)]
+    save_file({name: torch.zeros(1) for name in strange}, path)
+    with pytest.raises(CheckpointError) as error:
+        load_weights(QDTrack(TINY), path)
+    first, *rest = str(error.value).splitlines()
+    missing = sorted(name for name in model.state_dict() if not name.endswith("num_batches_tracked"))
+    assert first.endswith(
+        f"is of another model, or not whole; take the preset that it was made for, or get the file again. "
+        f"Listed below: {len(missing)} missing, 20 unknown"
+    )
+    assert rest == ["missing:", *(f"  {name}" for name in missing), "unknown:", *(f"  {name}" for name in strange)]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -274,7 +283,7 @@ def test_weights_that_are_no_numbers(saved, value):
     model, path = saved
     model.state_dict()["rpn.conv.bias"][3] = value
     save_weights(model, path)
-    refused(path, r"NaN or infinite values in rpn\.conv\.bias", "get it again")
+    refused(path, r"NaN or infinite values; get it again\. 1 with such values: rpn\.conv\.bias")
 
 
 def test_a_refused_file_leaves_the_model_alone(saved):
@@ -329,10 +338,10 @@ def test_efficientnet_file_with_a_key_too_few_or_too_many(tmp_path):
     backbone, path = EfficientNetLite0(), tmp_path / "lite0.pth"
     state, _ = lite0_file(path, backbone)
     torch.save({k: v for k, v in state.items() if k != "_blocks.3._bn1.bias"}, path)
-    with pytest.raises(CheckpointError, match=r"lite0\.pth has no _blocks\.3\._bn1\.bias"):
+    with pytest.raises(CheckpointError, match=r"lite0\.pth is of another model.* 1 missing: _blocks\.3\._bn1\.bias"):
         load_efficientnet_lite0(backbone, path)
     torch.save({**state, "_blocks.16._bn0.bias": torch.zeros(3)}, path)
-    with pytest.raises(CheckpointError, match=r"lite0\.pth has keys.*_blocks\.16\._bn0\.bias"):
+    with pytest.raises(CheckpointError, match=r"lite0\.pth is of another model.* 1 unknown: _blocks\.16\._bn0\.bias"):
         load_efficientnet_lite0(backbone, path)
 
 
@@ -346,7 +355,7 @@ def test_torchvision_resnet(tmp_path):
     assert torch.equal(backbone.layer4[2].conv3.weight, source.layer4[2].conv3.weight)
     with torch.device("meta"):
         deeper = ResNet(101)
-    with pytest.raises(CheckpointError, match=r"ImageNet ResNet.* 255 missing: layer3\.10"):
+    with pytest.raises(CheckpointError, match=r"ImageNet ResNet.* 255 missing\nmissing:\n  layer3\.10"):
         load_torchvision_resnet(deeper, path)
 
 

@@ -175,8 +175,10 @@ def test_a_file_that_is_no_checkpoint_of_this_network(training, tmp_path):
     with pytest.raises(CheckpointError, match=r"a\.ckpt is no training checkpoint"):
         checkpoint_model(tmp_path / "a.ckpt", model, averaged=False)
     torch.save({"state_dict": {"model.rpn.conv.bias": torch.zeros(1)}}, tmp_path / "b.ckpt")
-    with pytest.raises(CheckpointError, match=r"b\.ckpt is of another network"):
+    with pytest.raises(CheckpointError, match=r"b\.ckpt is of another model") as error:
         checkpoint_model(tmp_path / "b.ckpt", model, averaged=False)
+    assert "  neck.lateral_convs.0.bias\n" in str(error.value)
+    assert "  rpn.conv.bias is [1], expected [32]" in str(error.value)
     (tmp_path / "c.ckpt").write_bytes(b"half of a checkpoint")
     with pytest.raises(CheckpointError, match=r"c\.ckpt"):
         checkpoint_model(tmp_path / "c.ckpt", model, averaged=False)

@@ -139,7 +139,7 @@ def test_a_detector_that_is_none_is_refused(training, street, tmp_path):
     for name, words in (
         ("foreign.pth", "is not of our own layout; make it so with `qdtrack convert"),
         ("start.safetensors", "has no trained detector, untrained are its box_head, neck and rpn"),
-        ("headless.pth", r"missing: neck\."),
+        ("headless.pth", r"missing:\n  neck\."),
     ):
         with pytest.raises(CheckpointError, match=words):
             train(training(detector_weights=name, freeze_detector=True), tmp_path, tmp_path / "out")
@@ -224,7 +224,7 @@ def test_what_cannot_be_resumed_is_an_error_that_names_the_file(training, street
     wider = (street.parent / "tiny.yaml").read_text().replace("fpn_channels: 32", "fpn_channels: 64")
     (street.parent / "wider.yaml").write_text(wider)
     other = training(steps=4, preset=str(street.parent / "wider.yaml"))
-    with pytest.raises(CheckpointError, match=r"last\.ckpt is of another network"):
+    with pytest.raises(CheckpointError, match=r"last\.ckpt is of another model"):
         train(other, street.parent, tmp_path / "other", resume=last)
     last.write_bytes(last.read_bytes()[:5000])
     with pytest.raises(CheckpointError, match=r"last\.ckpt is damaged"):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from qdtrack_ros.models.conversion.layout import ConversionError, State, listed
+from qdtrack_ros.models.conversion.layout import ConversionError, State
 
 CLASSIFIER, REGRESSOR = "box_head.classifier", "box_head.regressor"
 # What data sets call the same thing.
@@ -41,7 +41,7 @@ def class_rows(names: Sequence[str], labels: Sequence[str], sources: Mapping[str
         return list(range(len(labels)))  # the same classes under other names
     if lost:
         raise ConversionError(
-            f"has no class for {', '.join(map(repr, lost))}; it has {listed([n for n in names if n], 100)}. "
+            f"has no class for {', '.join(map(repr, lost))}; it has {'; '.join(filter(None, names))}. "
             f"Say which one is meant, e.g. qdtrack convert ... --take {lost[0].replace(' ', '_')}=CLASS"
         )
     return [row for row in rows if row is not None]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from qdtrack_ros.models.conversion.classes import CLASSIFIER, class_count, class_rows, with_classes
-from qdtrack_ros.models.conversion.layout import ConversionError, FileFacts, Layout, State, listed
+from qdtrack_ros.models.conversion.layout import ConversionError, FileFacts, Layout, State, with_names
 from qdtrack_ros.models.conversion.openmmlab import OPENMMLAB, SYSCV_NEW, SYSCV_OLD
 from qdtrack_ros.models.conversion.resnet import RESNET
 from qdtrack_ros.models.conversion.torchvision_detector import TORCHVISION_DETECTOR
@@ -242,10 +242,10 @@ def _is_counter(name: str) -> bool:
 
 
 def _complaint(faults: Mapping[str, list[str]], found_classes: int | None, wanted_classes: int | None) -> str:
-    lists = [f"{len(names)} {title}: {listed(names)}" for title, names in faults.items() if names]
+    sentence = "is of another model, or not whole; take the preset that it was made for, or get the file again"
     if None not in (found_classes, wanted_classes) and found_classes != wanted_classes:
-        lists.insert(0, f"The checkpoint has {_classes(found_classes)}, the preset {wanted_classes}")
-    return "is of another model than the preset's. " + ". ".join(lists)
+        sentence += f". The checkpoint has {_classes(found_classes)}, the preset {wanted_classes}"
+    return with_names(sentence, faults)
 
 
 def _classes(count: int | None) -> str:

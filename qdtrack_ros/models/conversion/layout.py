@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from torch import Tensor
 
 State = dict[str, Tensor]
+
+_NAMES_IN_LINE = 8
 
 
 class ConversionError(ValueError):
@@ -96,6 +98,18 @@ def _renamed(name: str, table: Mapping[str, str]) -> str | None:
     return None
 
 
-def listed(names: list[str], limit: int = 8) -> str:
-    """The first names of a list, and how many there are besides."""
-    return "; ".join(names[:limit]) + (f"; and {len(names) - limit} more" if len(names) > limit else "")
+def with_names(sentence: str, lists: Mapping[str, Sequence[str]]) -> str:
+    """An error's sentence with the names that it is about, every one of them.
+
+    Few names stand in the same line. Of many the line has the numbers, and the names follow below, a line each.
+
+    Args:
+        sentence: what is wrong and what to do, without a full stop.
+        lists: title -> names; those without names are left out.
+    """
+    lists = {title: names for title, names in lists.items() if names}
+    if sum(map(len, lists.values())) <= _NAMES_IN_LINE:
+        return ". ".join([sentence, *(f"{len(names)} {title}: {'; '.join(names)}" for title, names in lists.items())])
+    numbers = ", ".join(f"{len(names)} {title}" for title, names in lists.items())
+    below = [line for title, names in lists.items() for line in (f"{title}:", *(f"  {name}" for name in names))]
+    return "\n".join([f"{sentence}. Listed below: {numbers}", *below])

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from qdtrack_ros.models.config import ModelConfig
 from qdtrack_ros.models.conversion.convert import OWN, opened
-from qdtrack_ros.models.conversion.layout import ConversionError, FileFacts, listed
+from qdtrack_ros.models.conversion.layout import ConversionError, FileFacts, with_names
 
 _LAYERS_OF_STAGE_3 = {6: "resnet50", 23: "resnet101"}
 
@@ -27,10 +27,8 @@ def network_of(state: Mapping[str, Tensor], facts: FileFacts | None = None) -> M
     facts = facts or FileFacts()
     layout, tensors = opened(state)
     if layout is OWN:
-        raise ConversionError(
-            f"is of no other implementation that is known; its tensors: {listed(sorted(state)) or 'none'}. "
-            "If it is one of ours, name its preset"
-        )
+        sentence = "is of no other implementation that is known; if it is one of ours, name its preset"
+        raise ConversionError(with_names(sentence, {"tensors": sorted(state)}))
 
     def shape(own: str) -> tuple[int, ...]:
         foreign = layout.foreign_name(own)
