@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 from torchvision.ops import roi_align
 
 from qdtrack_ros.ops.boxes import box_area
 
-_SHARE = 16  # regions that are worth a thread
+_MOST_PIXELS = 4_000_000  # of all bags made at a time: bounds the memory that a thousand stretched regions take
 
 
 def assign_levels(boxes: Tensor, num_levels: int, finest_size: float = 56.0) -> Tensor:
@@ -23,12 +23,12 @@ def assign_levels(boxes: Tensor, num_levels: int, finest_size: float = 56.0) -> 
         finest_size: boxes of less than twice this size go to level 0. Raising it moves boxes to finer levels.
 
     Returns:
-        int64 [N].
+        int64 [N]; 0 for boxes that are no number.
     """
     sizes = box_area(boxes).sqrt()
     # The small term keeps empty boxes finite and puts exact multiples on the upper level, as the reference does.
     levels = torch.floor(torch.log2(sizes / finest_size + 1e-6))
-    return levels.clamp(0, num_levels - 1).long()
+    return levels.nan_to_num(0.0).clamp(0, num_levels - 1).long()
 
 
 def multilevel_roi_align(
@@ -37,9 +37,8 @@ def multilevel_roi_align(
     strides: Sequence[int],
     output_size: int | tuple[int, int] = 7,
     finest_size: float = 56.0,
-    sampling_ratio: int = 0,
 ) -> Tensor:
-    """Pool every region from the level that fits its size.
+    """Pool every region from the level that fits its size, with ceil(region / output) samples per cell and side.
 
     Args:
         features: one map [B, C, H, W] per level, finest first.
@@ -47,7 +46,6 @@ def multilevel_roi_align(
         strides: stride of every map.
         output_size: cells per side of the output, or (rows, columns).
         finest_size: see :func:`assign_levels`.
-        sampling_ratio: samples per cell and side; 0 takes ceil(region / output), as the reference does.
 
     Returns:
         [R, C, rows, columns]; every map takes part in the graph even when no region uses it,
@@ -55,42 +53,85 @@ def multilevel_roi_align(
     """
     if len(features) != len(strides):
         raise ValueError(f"got {len(features)} feature maps and {len(strides)} strides, expected as many of each")
-    levels = assign_levels(rois[:, 1:], len(features), finest_size)
-    rows = [(levels == level).nonzero().squeeze(1) for level in range(len(features))]
-
-    def pool(level: int, some: Tensor) -> Tensor:
-        boxes = rois[some].to(features[level].dtype)
-        return roi_align(features[level], boxes, output_size, 1 / strides[level], sampling_ratio, aligned=True)
-
-    if torch.is_grad_enabled():
-        return torch.cat([pool(level, of_level) for level, of_level in enumerate(rows)])[torch.cat(rows).argsort()]
     size = (output_size, output_size) if isinstance(output_size, int) else output_size
-    pooled = features[0].new_empty((len(rois), features[0].shape[1], *size))
-    _write_in_threads(pooled, pool, rows)
-    return pooled
-
-
-def _write_in_threads(pooled: Tensor, pool: Callable[[int, Tensor], Tensor], rows: Sequence[Tensor]) -> None:
-    """Pool the regions of every level into their rows.
-
-    torchvision's CPU kernel runs on one thread, so the regions are shared out among PyTorch's threads. The result is
-    the same to the bit: no region knows of another.
-    """
-    threads = torch.get_num_threads() if pooled.device.type == "cpu" else 1
-    jobs = [
-        (level, share)
-        for level, of_level in enumerate(rows)
-        for share in of_level.tensor_split(max(1, min(threads, len(of_level) // _SHARE)))
-        if len(share)
+    levels = assign_levels(rois[:, 1:], len(features), finest_size)
+    of_level = [(levels == level).nonzero().squeeze(1) for level in range(len(features))]
+    on_cpu = rois.device.type == "cpu" and features[0].dtype == torch.float32
+    if on_cpu and not torch.is_grad_enabled():
+        pooled = features[0].new_empty((len(rois), *size, features[0].shape[1])).permute(0, 3, 1, 2)
+        for feature, stride, rows in zip(features, strides, of_level, strict=True):
+            _pool_as_bags(feature, rois[rows], stride, rows, pooled)
+        return pooled
+    parts = [
+        roi_align(feature, rois[rows].to(feature.dtype), size, 1 / stride, sampling_ratio=0, aligned=True)
+        for feature, stride, rows in zip(features, strides, of_level, strict=True)
     ]
+    return torch.cat(parts)[torch.cat(of_level).argsort()]
 
-    def write(job: tuple[int, Tensor]) -> None:
-        with torch.inference_mode():  # modes belong to threads
-            pooled[job[1]] = pool(*job)
 
-    if threads < 2 or len(jobs) < 2:
-        for job in jobs:
-            write(job)
-        return
-    with ThreadPoolExecutor(threads) as executor:
-        list(executor.map(write, jobs))
+def _pool_as_bags(feature: Tensor, rois: Tensor, stride: int, rows: Tensor, pooled: Tensor) -> None:
+    """RoIAlign of one level on the CPU, written to ``pooled[rows]``.
+
+    A cell of the output is a weighted sum of pixels of the map, and in channels_last a pixel is a row of a table: an
+    embedding bag, which PyTorch vectorises over the channels and shares out among its threads. torchvision's kernel
+    walks through every channel by itself, on one thread, and takes six to nine times as long. Weights separate into
+    those of rows and of columns, and neighbouring samples share their pixels.
+
+    Args:
+        feature: [B, C, H, W].
+        rois: [R, 5], those of this level.
+        rows: int64 [R], where they go.
+        pooled: [all regions, C, height, width], channels_last.
+    """
+    _, channels, map_height, map_width = feature.shape
+    table = feature.permute(0, 2, 3, 1).reshape(-1, channels)
+    height, width = pooled.shape[2:]
+    boxes = rois[:, 1:] * (1 / stride) - 0.5
+    boxes = torch.where(boxes.isfinite().all(dim=1, keepdim=True), boxes, 0.0)  # pools nothing, as the empty box it is
+    (left, top), sizes = boxes[:, :2].unbind(1), boxes[:, 2:] - boxes[:, :2]
+    image = (rois[:, 0] * (map_height * map_width)).int()
+    samples = (sizes / sizes.new_tensor([width, height])).ceil()
+    # Regions of about as many samples go together, so that small ones are not padded to the largest.
+    octaves = samples.amax(dim=1).clamp(min=1).log2().ceil()
+    for octave in octaves.unique():
+        of_octave = (octaves == octave).nonzero().squeeze(1)
+        pixels = min(int(2**octave) + 1, map_height) * min(int(2**octave) + 1, map_width)
+        for some in of_octave.split(max(1, _MOST_PIXELS // (height * width * pixels))):
+            y, y_weight = _pixels(top[some], sizes[some, 1], samples[some, 1], height, map_height)
+            x, x_weight = _pixels(left[some], sizes[some, 0], samples[some, 0], width, map_width)
+            y = image[some, None, None] + y * map_width
+            bags = (y[:, :, None, :, None] + x[:, None, :, None, :]).flatten(0, 2).flatten(1)
+            weights = (y_weight[:, :, None, :, None] * x_weight[:, None, :, None, :]).flatten(0, 2).flatten(1)
+            cells = embedding_bag(bags, table, per_sample_weights=weights, mode="sum")
+            pooled[rows[some]] = cells.reshape(len(some), height, width, channels).permute(0, 3, 1, 2)
+
+
+def _pixels(start: Tensor, size: Tensor, samples: Tensor, cells: int, length: int) -> tuple[Tensor, Tensor]:
+    """Pixels along one axis that the cells of regions are made of, and their weights.
+
+    The order of operations is that of torchvision's kernel, so that both sample at the same places to the last bit.
+
+    Args:
+        start, size: float32 [R], of the regions, in pixels of the map from the centre of its first.
+        samples: float32 [R], samples per cell; at most one pixel apart.
+        cells: cells of the output along this axis.
+        length: pixels of the map along this axis.
+
+    Returns:
+        int32 and float32 [R, cells, K].
+    """
+    start, samples, step = start[:, None, None], samples[:, None, None], (size / cells)[:, None, None]
+    most = max(1, int(samples.max()))
+    position = torch.arange(cells, dtype=size.dtype)[:, None] * step + start
+    position = position + (torch.arange(most, dtype=size.dtype) + 0.5) * step / samples
+    counts = (torch.arange(most) < samples) & (position >= -1) & (position <= length)
+    position = position.nan_to_num(0.0).clamp(0, length - 1)
+    lower = position.floor()
+    fraction, share = position - lower, counts / samples.clamp(min=1)
+    first = lower[..., :1]
+    offset = (lower - first).long()
+    # n samples touch n + 1 pixels, and one more that rounding may give a weight of nearly nothing.
+    weights = share.new_zeros((len(size), cells, most + 2))
+    weights.scatter_add_(2, offset, share * (1 - fraction)).scatter_add_(2, offset + 1, share * fraction)
+    pixels = min(most + 1, length)
+    return (first.int() + torch.arange(pixels, dtype=torch.int32)).clamp(max=length - 1), weights[..., :pixels]

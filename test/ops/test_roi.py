@@ -25,6 +25,11 @@ def test_level_boundaries_and_finest_size():
     assert assign_levels(boxes, 2).tolist() == [0, 0, 0, 1, 1, 1, 1, 1]
 
 
+def test_boxes_that_are_no_number_go_to_the_first_level():
+    boxes = torch.tensor([[0.0, 0, torch.nan, 300], [0, 0, torch.inf, 300]])
+    assert assign_levels(boxes, 4).tolist() == [0, 3]
+
+
 def test_a_side_a_hair_below_a_boundary_counts_as_on_it():
     side = torch.tensor([111.9999, 111.99999])
     assert assign_levels(torch.stack([side * 0, side * 0, side, side], dim=1), 4).tolist() == [0, 1]
@@ -63,24 +68,56 @@ def test_maps_without_strides_are_refused():
         multilevel_roi_align([torch.zeros(1, 1, 4, 4)], torch.zeros(1, 5), (4, 8))
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3])
-def test_regions_shared_out_among_threads_are_the_same_to_the_bit(threads):
+def random_rois(count: int, largest: float, generator: torch.Generator) -> torch.Tensor:
+    """Regions [count, 5] of two images that begin inside and outside a picture of 240x160."""
+    corners = torch.rand(count, 2, generator=generator) * torch.tensor([300.0, 200.0]) - 30
+    sizes = largest ** torch.rand(count, 2, generator=generator)
+    return torch.cat([torch.arange(count).remainder(2).unsqueeze(1), corners, corners + sizes], dim=1)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("largest", [20.0, 400.0, 30000.0])
+def test_pooling_without_gradients_equals_torchvisions(memory_format, largest):
     generator = torch.Generator().manual_seed(0)
-    feature = torch.rand(2, 5, 40, 60, generator=generator).contiguous(memory_format=torch.channels_last)
-    corners = torch.rand(101, 2, generator=generator) * 100
-    image = torch.arange(101).remainder(2).unsqueeze(1)
-    rois = torch.cat([image, corners, corners + 1 + 90 * torch.rand(101, 2, generator=generator)], dim=1)
+    feature = torch.rand(2, 5, 40, 60, generator=generator).contiguous(memory_format=memory_format)
+    rois = random_rois(151, largest, generator)
     wanted = torchvision.ops.roi_align(feature, rois, (6, 3), 0.25, 0, aligned=True)
-    half = feature[..., ::2, ::2]
-    on_two_levels = multilevel_roi_align([feature, half], rois, (4, 8), finest_size=20.0)  # with gradients: one thread
+    with torch.inference_mode():
+        torch.testing.assert_close(multilevel_roi_align([feature], rois, (4,), (6, 3)), wanted, rtol=0, atol=2e-6)
+        half = feature[..., ::2, ::2]
+        pooled = multilevel_roi_align([feature, half], rois, (4, 8), finest_size=20.0)
+    with_gradients = multilevel_roi_align([feature, half], rois, (4, 8), finest_size=20.0)
+    torch.testing.assert_close(pooled, with_gradients, rtol=0, atol=2e-6)
+
+
+def test_empty_inverted_and_faraway_regions_pool_zeros():
+    feature = torch.ones(1, 2, 40, 60)
+    rois = torch.tensor([[0, 5, 5, 5, 5], [0, 50, 50, 20, 20], [0, 900, 900, 950, 950], [0, -99, -99, -50, -50]])
+    rois = torch.cat([rois, torch.tensor([[0, torch.nan, 0, 9, 9], [0, 0, 0, torch.inf, 9]])])
+    with torch.inference_mode():
+        assert not multilevel_roi_align([feature], rois, (4,)).any()
+        assert multilevel_roi_align([feature], rois[:0], (4,)).shape == (0, 2, 7, 7)
+
+
+def test_a_part_that_sticks_out_of_the_map_counts_as_zero():
+    feature = torch.ones(1, 1, 40, 60)
+    with torch.inference_mode():
+        (pooled,) = multilevel_roi_align([feature], torch.tensor([[0.0, -80, 0, 80, 80]]), (4,), (2, 2))
+    torch.testing.assert_close(pooled, torch.tensor([[[0.0, 1.0], [0.0, 1.0]]]), rtol=0, atol=0.06)
+
+
+@pytest.mark.parametrize("most_pixels", [1, 5000])
+def test_threads_and_portions_do_not_change_a_bit(most_pixels, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    feature = torch.rand(2, 5, 40, 60, generator=generator)
+    rois = random_rois(101, 400.0, generator)
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
     try:
         with torch.inference_mode():
-            assert torch.equal(multilevel_roi_align([feature], rois, (4,), (6, 3)), wanted)
-            assert multilevel_roi_align([feature], rois[:0], (4,)).shape == (0, 5, 7, 7)
-        with torch.no_grad():
-            assert torch.equal(multilevel_roi_align([feature], rois, (4,), (6, 3)), wanted)
-            assert torch.equal(multilevel_roi_align([feature, half], rois, (4, 8), finest_size=20.0), on_two_levels)
+            torch.set_num_threads(1)
+            wanted = multilevel_roi_align([feature], rois, (4,))
+            monkeypatch.setattr("qdtrack_ros.ops.roi._MOST_PIXELS", most_pixels)
+            torch.set_num_threads(3)
+            assert torch.equal(multilevel_roi_align([feature], rois, (4,)), wanted)
     finally:
         torch.set_num_threads(before)
