@@ -142,6 +142,7 @@ def track(
     from tqdm import tqdm
 
     from qdtrack_ros.cli.offline import FrameTracks, OfflineTracker
+    from qdtrack_ros.data.prefetch import prefetched
     from qdtrack_ros.inference.engine import create_engine, opened
     from qdtrack_ros.inference.presets import load_preset
 
@@ -152,7 +153,7 @@ def track(
         tracker = OfflineTracker(engine, preset.association, trail_length=0)
         frames: list[FrameTracks] = []
         began_s = time.perf_counter()
-        source = itertools.islice(sequence.frames, count)
+        source = prefetched(itertools.islice(sequence.frames, count))
         for frame in tqdm(source, total=count, unit="frame", desc=sequence.name, disable=None):
             picture = tracker.step(frame)
             frames.append(only(picture.tracks, wanted) if picture is not None else FrameTracks.empty())

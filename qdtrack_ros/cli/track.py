@@ -6,7 +6,8 @@ import argparse
 import itertools
 import sys
 import time
-from contextlib import ExitStack
+from collections.abc import Iterable
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from qdtrack_ros.files import check_writable
 
 if TYPE_CHECKING:
     from qdtrack_ros.cli.offline import FrameTracks, OfflineTracker, TrackedPicture
-    from qdtrack_ros.data.types import Sequence
+    from qdtrack_ros.data.types import Frame, Sequence
 
 DEFAULT_RATE = 10.0  # of a video made of pictures, which have no rate of their own
 
@@ -52,6 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from qdtrack_ros.cli.offline import OfflineTracker
+    from qdtrack_ros.data.prefetch import prefetched
     from qdtrack_ros.data.sources import open_source
     from qdtrack_ros.inference.engine import create_engine, opened
     from qdtrack_ros.inference.presets import load_preset
@@ -68,8 +70,10 @@ def run(arguments: argparse.Namespace) -> int:
         with ExitStack() as stack:
             # Interrupted or not, leaving the stack puts the files in their places; other exceptions discard them.
             outputs = Outputs(arguments, sequence, preset.labels, stack)
-            frames = itertools.islice(sequence.frames, arguments.max_frames)
+            frames: Iterable[Frame] = itertools.islice(sequence.frames, arguments.max_frames)
             total = frame_count(sequence, arguments.max_frames)
+            if frame_count(sequence, None) is not None:
+                frames = stack.enter_context(closing(prefetched(frames)))
             began_s = time.perf_counter()
             interrupted = False
             try:

@@ -1,0 +1,114 @@
+"""Ground truth topics of bags."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qdtrack_ros.data.types import DataError
+
+pytest.importorskip("rosbags", reason="rosbags is not installed: no bags to read")
+
+from qdtrack_ros.data.bag_truth import DETECTIONS_TYPE, read_bag_annotations  # noqa: E402
+from qdtrack_ros.data.rosbag import BagWriter  # noqa: E402
+
+S = 1_000_000_000
+Box = tuple[float, float, float, float, str, str]  # centre x, y, width, height, class, id
+
+
+def detection(writer: BagWriter, header: Any, box: Box, extra_class: str | None = None) -> Any:
+    new = writer.types.new
+    x, y, width, height, label, identity = box
+    pose = new(
+        "geometry_msgs/msg/PoseWithCovariance",
+        pose=new(
+            "geometry_msgs/msg/Pose",
+            position=new("geometry_msgs/msg/Point", x=0.0, y=0.0, z=0.0),
+            orientation=new("geometry_msgs/msg/Quaternion", x=0.0, y=0.0, z=0.0, w=1.0),
+        ),
+        covariance=np.zeros(36),
+    )
+    results = [
+        new(
+            "vision_msgs/msg/ObjectHypothesisWithPose",
+            hypothesis=new("vision_msgs/msg/ObjectHypothesis", class_id=name, score=score),
+            pose=pose,
+        )
+        for name, score in ((extra_class, 0.2), (label, 0.8))
+        if name
+    ]
+    center = new("vision_msgs/msg/Pose2D", position=new("vision_msgs/msg/Point2D", x=x, y=y), theta=0.0)
+    bbox = new("vision_msgs/msg/BoundingBox2D", center=center, size_x=width, size_y=height)
+    return new("vision_msgs/msg/Detection2D", header=header, results=results, bbox=bbox, id=identity)
+
+
+def write(path: Path, arrays: dict[int, list[Box]], topics: tuple[str, ...] = ("/truth",), **options: Any) -> Path:
+    with BagWriter(path) as writer:
+        for topic in topics:
+            for stamp_ns, boxes in arrays.items():
+                time = writer.types.new("builtin_interfaces/msg/Time", sec=stamp_ns // S, nanosec=stamp_ns % S)
+                header = writer.types.new("std_msgs/msg/Header", stamp=time, frame_id="camera")
+                found = [detection(writer, header, box, **options) for box in boxes]
+                array = writer.types.new(DETECTIONS_TYPE, header=header, detections=found)
+                writer.add(topic, DETECTIONS_TYPE, array, stamp_ns + 5)  # recorded a little later
+    return path
+
+
+def test_boxes_come_by_stamp_with_their_identities(tmp_path):
+    boxes = [(10.0, 20.0, 4.0, 8.0, "car", "0"), (50.0, 20.0, 4.0, 8.0, "person", "7")]
+    found = read_bag_annotations(write(tmp_path / "bag", {S: boxes, 2 * S + 3: [], 3 * S: boxes[1:]}))
+    assert list(found) == [S, 2 * S + 3, 3 * S]
+    first, second = found[S]
+    assert (first.box, first.label, first.instance_id) == ((8.0, 16.0, 12.0, 24.0), "car", 0)
+    assert (second.label, second.instance_id) == ("person", 7)
+    assert found[2 * S + 3] == () and found[3 * S] == (second,)
+
+
+def test_the_best_hypothesis_names_the_class(tmp_path):
+    path = write(tmp_path / "bag", {S: [(1.0, 1.0, 2.0, 2.0, "car", "1")]}, extra_class="truck")
+    assert read_bag_annotations(path)[S][0].label == "car"
+
+
+def test_identities_that_are_texts_are_numbered_and_kept(tmp_path):
+    names = [(9.0, 9.0, 2.0, 2.0, "car", name) for name in ("b", "a", "")]
+    found = read_bag_annotations(write(tmp_path / "bag", {S: names, 2 * S: names[::-1]}))
+    assert [item.instance_id for item in found[S]] == [0, 1, None]
+    assert [item.instance_id for item in found[2 * S]] == [None, 1, 0]
+
+
+def test_faulty_boxes_are_all_named(tmp_path):
+    boxes = [
+        (1.0, 1.0, 0.0, 2.0, "car", "1"),
+        (float("nan"), 1.0, 2.0, 2.0, "car", "2"),
+        (1.0, 1.0, 2.0, 2.0, "", "3"),
+        (1.0, 1.0, 2.0, 2.0, "car", "4"),
+        (1.0, 1.0, 2.0, 2.0, "car", "four"),
+    ]
+    with pytest.raises(DataError, match="4 faulty places in the ground truth of /truth") as caught:
+        read_bag_annotations(write(tmp_path / "bag", {S: boxes}))
+    reasons = [fault.reason for fault in caught.value.faults]
+    assert [reason.split(":")[0] for reason in reasons] == [f"/truth, message 0, box {row}" for row in (0, 1, 2, 4)]
+    assert "no class" in reasons[2] and "'four' beside '4'" in reasons[3]
+
+
+def test_two_arrays_of_one_stamp_are_a_fault(tmp_path):
+    with BagWriter(tmp_path / "bag") as writer:
+        time = writer.types.new("builtin_interfaces/msg/Time", sec=1, nanosec=0)
+        header = writer.types.new("std_msgs/msg/Header", stamp=time, frame_id="camera")
+        array = writer.types.new(DETECTIONS_TYPE, header=header, detections=[])
+        for recorded in (S, S + 1):
+            writer.add("/truth", DETECTIONS_TYPE, array, recorded)
+    with pytest.raises(DataError, match="a second array with the stamp 1000000000 ns"):
+        read_bag_annotations(tmp_path / "bag")
+
+
+def test_the_topic_is_chosen_or_asked_for(tmp_path):
+    path = write(tmp_path / "bag", {S: []}, topics=("/truth", "/camera/detections"))
+    with pytest.raises(DataError, match="name one of its topics with boxes .*: /truth, /camera/detections"):
+        read_bag_annotations(path)
+    assert list(read_bag_annotations(path, "/truth")) == [S]
+    with pytest.raises(DataError, match="/nothing is none of its topics with boxes"):
+        read_bag_annotations(path, "/nothing")
