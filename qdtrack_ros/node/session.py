@@ -15,6 +15,8 @@ from qdtrack_ros.inference.trails import TrailHistory
 from qdtrack_ros.inference.types import Detections
 from qdtrack_ros.tracking import Track, TrackerConfig, create_tracker
 
+CONFIRM_HITS = 2  # matched frames that make a track CONFIRMED, in the node unless its parameter says otherwise
+
 
 class TrackStatus(enum.IntEnum):
     """As in Track.msg."""
@@ -120,7 +122,7 @@ class TrackingSession:
         tracker.load_state_dict(self._tracker.state_dict())
         self._tracker, self._config = tracker, config
 
-    def step(self, detections: Detections, stamp_ns: int, confirm_hits: int = 1) -> TrackedFrame:
+    def step(self, detections: Detections, stamp_ns: int, confirm_hits: int = CONFIRM_HITS) -> TrackedFrame:
         """Track the detections of the next frame, which may be none.
 
         Args:

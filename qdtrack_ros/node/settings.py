@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qdtrack_ros.data.image_codec import DEFAULT_MAX_PIXELS
+from qdtrack_ros.node.session import CONFIRM_HITS
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class RuntimeSettings:
     batch_wait_s: float = 0.005
     stale_after_s: float = 2.0
     max_image_pixels: int = DEFAULT_MAX_PIXELS
-    confirm_hits: int = 2
+    confirm_hits: int = CONFIRM_HITS
     marker_depth_m: float = 5.0
     state_max_age_s: float = 60.0
     class_indices: frozenset[int] | None = None

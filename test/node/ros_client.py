@@ -156,12 +156,12 @@ class RosClient:
         self.send(message)
         self.diagnosis(part, lambda status, values: int(values["frames_dropped"]) > before)
 
-    def settle(self) -> None:
-        """Wait until nothing more comes."""
+    def settle(self, quiet_s: float = 0.25) -> None:
+        """Wait until nothing has come for so long."""
         count = -1
         while count != len(self.of("timing")):
             count = len(self.of("timing"))
-            time.sleep(0.25)
+            time.sleep(quiet_s)
 
     def call(self, kind: Any, name: str, request: Any) -> Any:
         """Call a service of the node."""

@@ -105,7 +105,7 @@ def test_the_tao_variant_is_a_session_like_any_other():
     assert [view.track.id for view in first.tracks] == [0, 1] and frame.session_id == first.session_id
     assert [(view.track.id, view.status) for view in frame.tracks] == [
         (1, TrackStatus.CONFIRMED),
-        (2, TrackStatus.CONFIRMED),
+        (2, TrackStatus.TENTATIVE),
         (0, TrackStatus.LOST),
     ]
     other.reconfigure(TaoConfig(memory_frames=1))
