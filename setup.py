@@ -33,6 +33,7 @@ def shared_files() -> list[tuple[str, list[str]]]:
 ONNX = ["onnx", "onnxruntime"]
 TRAIN = ["lightning", "tensorboard"]
 BAGS = ["rosbags>=0.11"]
+WAYMO = ["pyarrow"]
 VIDEO = ["av"]
 # trackeval brings opencv-python, whose files are those of opencv-python-headless: the two must be of one version.
 EVAL = ["trackeval==1.3.*", "scipy", "opencv-python<5"]
@@ -63,7 +64,8 @@ setup(
         "onnx": ONNX,
         "train": TRAIN,
         "video": VIDEO,
-        "all": BAGS + EVAL + ONNX + TRAIN + VIDEO,
+        "waymo": WAYMO,
+        "all": BAGS + EVAL + ONNX + TRAIN + VIDEO + WAYMO,
     },
     entry_points={"console_scripts": ["qdtrack = qdtrack_ros.cli.main:main"]},
     zip_safe=False,

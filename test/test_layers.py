@@ -31,6 +31,7 @@ ALLOWED = {
     "lightning": "training/",
     "trackeval": "evaluation/metrics.py",
     "rosbags": "data/rosbag.py",
+    "pyarrow": "data/waymo.py",
     "onnxruntime": "inference/",
     "tensorrt": "inference/",
     "tensorrt_rtx_bindings": "inference/",

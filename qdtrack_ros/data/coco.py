@@ -1,20 +1,59 @@
-"""COCO detection JSON, and its video extensions (CocoVID: ``videos``, ``video_id``, ``frame_id``, ``instance_id``)."""
+"""COCO detection JSON (https://cocodataset.org/#format-data), and what its extensions to video share with it."""
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 import os
 from collections import defaultdict
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from qdtrack_ros.data._rows import (
+    Faults,
+    RowError,
+    field,
+    has_area,
+    json_box,
+    json_flag,
+    json_integer,
+    json_list,
+    json_object,
+    json_text,
+    load_json,
+)
 from qdtrack_ros.data.media import load_image
-from qdtrack_ros.data.types import Annotation, DataError, DataFault, Frame, Sequence
+from qdtrack_ros.data.types import Annotation, DataError, Frame, Sequence
 
 logger = logging.getLogger(__name__)
+
+Row = Mapping[str, Any]
+
+
+class CocoFile(NamedTuple):
+    """A file of the family, checked.
+
+    Attributes:
+        path: of the file.
+        content: all of it.
+        images: its images, each with ``id``, ``file_name`` and a sound size if any.
+        labels: label of each category id; ids merged into another category (TAO) have the other's.
+        annotations: of each image id, in the order of the file.
+    """
+
+    path: Path
+    content: Row
+    images: list[dict[str, Any]]
+    labels: dict[int, str]
+    annotations: dict[int, tuple[Annotation, ...]]
+
+    def frame(self, index: int, image: Row, image_dir: Path) -> Frame:
+        """An image of the file as frame ``index`` of a sequence."""
+        path = image_dir / image["file_name"]
+        annotations = self.annotations.get(image["id"], ())
+        load = partial(load_image, path)
+        return Frame(index, None, image.get("width"), image.get("height"), annotations, load, path)
 
 
 def read_coco(json_file: str | os.PathLike[str], image_dir: str | os.PathLike[str]) -> Sequence:
@@ -24,121 +63,109 @@ def read_coco(json_file: str | os.PathLike[str], image_dir: str | os.PathLike[st
     are left out with a warning.
 
     Raises:
-        DataError: the file is missing or is not COCO, or annotations are faulty (listed by their id).
+        DataError: the file is missing or is not COCO, or images or annotations are faulty (listed by id or place).
     """
-    path = Path(json_file)
-    content = _load(path)
-    annotations = _annotations(path, content)
-    frames = tuple(_frame(index, image, annotations, Path(image_dir)) for index, image in enumerate(content["images"]))
-    return Sequence(path.stem, frames, None, False)
+    file = load_coco(Path(json_file))
+    frames = tuple(file.frame(index, image, Path(image_dir)) for index, image in enumerate(file.images))
+    return Sequence(file.path.stem, frames, None, False)
 
 
-def read_coco_videos(json_file: str | os.PathLike[str], image_dir: str | os.PathLike[str]) -> tuple[Sequence, ...]:
-    """The videos of a CocoVID file, one sequence each, frames in the order of ``frame_id``.
-
-    Raises:
-        DataError: as ``read_coco``; also when the file lists no videos or an identity appears twice in a picture.
-    """
-    path = Path(json_file)
-    content = _load(path)
-    if not content.get("videos"):
-        raise DataError(f'{path}: no "videos"; expected a CocoVID file (read_coco reads plain COCO ones)')
-    annotations = _annotations(path, content)
-    images: defaultdict[Any, list[dict[str, Any]]] = defaultdict(list)
-    for image in content["images"]:
-        images[image.get("video_id")].append(image)
-    sequences = []
-    for video in content["videos"]:
-        members = sorted(images[video["id"]], key=_frame_order)
-        frames = tuple(_frame(index, image, annotations, Path(image_dir)) for index, image in enumerate(members))
-        rate = video.get("fps")
-        sequences.append(Sequence(str(video.get("name", video["id"])), frames, float(rate) if rate else None, True))
-    return tuple(sequences)
-
-
-def _frame_order(image: dict[str, Any]) -> float:
-    return float(image.get("frame_id", image.get("frame_index", image["id"])))
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); expected a COCO annotation file") from error
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON ({error}); expected a COCO annotation file") from error
+def load_coco(path: Path) -> CocoFile:
+    """Read and check a file; ``DataError`` as ``read_coco``."""
+    content = load_json(path, "a COCO annotation file")
     if not isinstance(content, dict):
         raise DataError(f"{path}: holds a JSON {type(content).__name__}, expected the object of a COCO annotation file")
-    missing = [key for key in ("images", "annotations", "categories") if key not in content]
+    missing = [key for key in ("images", "annotations", "categories") if not isinstance(content.get(key), list)]
     if missing:
         raise DataError(f"{path}: not a COCO annotation file; missing {', '.join(missing)}")
-    faults = [
-        DataFault(path, None, f"images[{position}] has no {key}")
-        for position, image in enumerate(content["images"])
-        for key in ("id", "file_name")
-        if key not in image
-    ]
-    if faults:
-        raise DataError(f"{path}: {len(faults)} faulty images", faults)
-    return content
+    labels = _labels(path, content["categories"])
+    images = _images(path, content["images"])
+    return CocoFile(path, content, images, labels, _annotations(path, content["annotations"], images, labels))
 
 
-def _annotations(path: Path, content: dict[str, Any]) -> dict[Any, tuple[Annotation, ...]]:
-    labels = {category["id"]: str(category["name"]) for category in content["categories"]}
-    known = {image["id"] for image in content["images"]}
-    found: defaultdict[Any, list[Annotation]] = defaultdict(list)
-    seen: set[tuple[Any, int]] = set()
-    faults, empty = [], 0
-    for position, row in enumerate(content["annotations"]):
-        reason = _row_fault(row, known, labels)
-        if reason is None and 0 not in row["bbox"][2:]:
-            annotation = _annotation(row, labels[row["category_id"]])
-            place = (row["image_id"], annotation.instance_id)
-            if annotation.instance_id is not None and place in seen:
-                reason = f"identity {annotation.instance_id} appears twice in image {row['image_id']}"
-            elif annotation.instance_id is not None:
-                seen.add((row["image_id"], annotation.instance_id))
-            found[row["image_id"]].append(annotation)
-        elif reason is None:
-            empty += 1
-        if reason is not None:
-            faults.append(DataFault(path, None, f"annotation {row.get('id', f'number {position}')}: {reason}"))
-    if faults:
-        raise DataError(f"{path}: {len(faults)} faulty annotations", faults)
+def _labels(path: Path, categories: list[Any]) -> dict[int, str]:
+    faults, labels = Faults(path, "categories"), {}
+    for position, row in enumerate(categories):
+        try:
+            category = json_object(row, "category")
+            name = field(category, "name", json_text)
+            ids = [field(category, "id", json_integer)]
+            for merged in json_list(category.get("merged", []), "merged"):
+                ids.append(field(json_object(merged, "merged"), "id", json_integer))
+            labels.update(dict.fromkeys(ids, name))
+        except RowError as error:
+            faults.add(f"categories[{position}]: {error}")
+    faults.close()
+    return labels
+
+
+def _images(path: Path, images: list[Any]) -> list[dict[str, Any]]:
+    faults = Faults(path, "images")
+    first: dict[int, int] = {}
+    for position, row in enumerate(images):
+        try:
+            image = json_object(row, "image")
+            number = field(image, "id", json_integer)
+            field(image, "file_name", json_text)
+            for key in ("width", "height"):
+                if image.get(key) is not None and json_integer(image[key], key) <= 0:
+                    raise RowError(f"{key} is {image[key]}, expected more than 0")
+            if first.setdefault(number, position) != position:
+                raise RowError(f"id {number} is that of images[{first[number]}], too")
+        except RowError as error:
+            faults.add(f"images[{position}]: {error}")
+    faults.close()
+    return images
+
+
+def _annotations(
+    path: Path, rows: list[Any], images: list[dict[str, Any]], labels: Mapping[int, str]
+) -> dict[int, tuple[Annotation, ...]]:
+    known = {image["id"] for image in images}
+    found: defaultdict[int, list[Annotation]] = defaultdict(list)
+    seen: set[tuple[int, int]] = set()
+    faults, empty = Faults(path, "annotations"), 0
+    for position, row in enumerate(rows):
+        try:
+            image_id, annotation = _annotation(json_object(row, "annotation"), known, labels)
+            if not has_area(annotation.box):
+                empty += 1
+                continue
+            if annotation.instance_id is not None:
+                if (image_id, annotation.instance_id) in seen:
+                    raise RowError(f"identity {annotation.instance_id} appears twice in image {image_id}")
+                seen.add((image_id, annotation.instance_id))
+            found[image_id].append(annotation)
+        except RowError as error:
+            name = row.get("id", f"number {position}") if isinstance(row, dict) else f"number {position}"
+            faults.add(f"annotation {name}: {error}")
+    faults.close()
     if empty:
         logger.warning("%s: left out %d boxes without area", path, empty)
-    return {image_id: tuple(rows) for image_id, rows in found.items()}
+    return {image_id: tuple(annotations) for image_id, annotations in found.items()}
 
 
-def _row_fault(row: dict[str, Any], known: set[Any], labels: dict[Any, str]) -> str | None:
-    if row.get("image_id") not in known:
-        return f"image_id is {row.get('image_id')!r}, no such image"
-    if row.get("category_id") not in labels:
-        return f"category_id is {row.get('category_id')!r}, no such category"
-    box = row.get("bbox")
-    if not isinstance(box, list) or len(box) != 4 or not all(_is_finite(value) for value in box):
-        return f"bbox is {box!r}, expected four finite numbers (left, top, width, height)"
-    if box[2] < 0 or box[3] < 0:
-        return f"box is {box[2]:g} wide and {box[3]:g} high, expected 0 or more"
-    return None
-
-
-def _is_finite(value: object) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
-
-
-def _annotation(row: dict[str, Any], label: str) -> Annotation:
-    left, top, width, height = (float(value) for value in row["bbox"])
-    instance_id = row.get("instance_id", row.get("track_id"))
-    return Annotation(
-        (left, top, left + width, top + height),
-        label,
-        None if instance_id is None else int(instance_id),
-        bool(row.get("ignore", False)),
-        bool(row.get("iscrowd", False)),
+def _annotation(row: Row, known: set[int], labels: Mapping[int, str]) -> tuple[int, Annotation]:
+    image_id = field(row, "image_id", json_integer)
+    if image_id not in known:
+        raise RowError(f"image_id is {image_id}, no such image")
+    category_id = field(row, "category_id", json_integer)
+    if category_id not in labels:
+        raise RowError(f"category_id is {category_id}, no such category")
+    box = field(row, "bbox", json_box)
+    return image_id, Annotation(
+        box,
+        labels[category_id],
+        _identity(row),
+        json_flag(row.get("ignore", False), "ignore"),
+        json_flag(row.get("iscrowd", False), "iscrowd"),
     )
 
 
-def _frame(index: int, image: dict[str, Any], annotations: dict[Any, tuple[Annotation, ...]], image_dir: Path) -> Frame:
-    load = partial(load_image, image_dir / image["file_name"])
-    return Frame(index, None, image.get("width"), image.get("height"), annotations.get(image["id"], ()), load)
+def _identity(row: Row) -> int | None:
+    """``instance_id`` of CocoVID or ``track_id`` of TAO; a negative one says that there is none."""
+    key = "instance_id" if "instance_id" in row else "track_id"
+    if row.get(key) is None:
+        return None
+    value = json_integer(row[key], key)
+    return value if value >= 0 else None

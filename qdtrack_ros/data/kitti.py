@@ -39,7 +39,9 @@ def read_kitti_sequence(
             raise DataError(f"{pictures}: no picture in this folder; expected files such as 000000.png")
         truth = read_kitti_annotations(labels, len(images))
         frames = tuple(
-            Frame(index, frame_timestamp_ns(index, frame_rate), None, None, truth[index], partial(load_image, path))
+            Frame(
+                index, frame_timestamp_ns(index, frame_rate), None, None, truth[index], partial(load_image, path), path
+            )
             for index, path in enumerate(images)
         )
     else:

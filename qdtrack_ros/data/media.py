@@ -15,6 +15,7 @@ from typing import Any, overload
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from qdtrack_ros.data.types import Annotation, DataError, Frame, Image, Sequence
 
@@ -54,6 +55,15 @@ def load_image(path: Path) -> Image:
     if image is None:
         found = "an undecodable picture" if path.is_file() else "no such file"
         raise DataError(f"{path}: {found}; expected a picture that OpenCV reads")
+    return np.asarray(image, dtype=np.uint8)
+
+
+def decode_picture(data: bytes | npt.NDArray[np.uint8], place: str) -> Image:
+    """Decode a picture in memory as uint8 [H, W, 3] BGR; ``DataError``, which names its place, when it is damaged."""
+    buffer = np.frombuffer(data, np.uint8)
+    image = cv2.imdecode(buffer, cv2.IMREAD_COLOR) if len(buffer) else None
+    if image is None:
+        raise DataError(f"{place}: an undecodable picture; expected one that OpenCV reads, such as JPEG")
     return np.asarray(image, dtype=np.uint8)
 
 
@@ -238,7 +248,8 @@ def video_frame(
 
 
 def _image_frame(paths: AbstractSequence[Path], frame_rate: float | None, index: int) -> Frame:
-    return Frame(index, frame_timestamp_ns(index, frame_rate), None, None, (), partial(load_image, paths[index]))
+    path = paths[index]
+    return Frame(index, frame_timestamp_ns(index, frame_rate), None, None, (), partial(load_image, path), path)
 
 
 class LiveFrames(AbstractSequence[Frame]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import os
 from collections import defaultdict
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -57,10 +58,7 @@ def read_mot_sequence(
     bare = _picture_frames(root, info, rate if is_video else None, None if length is None else int(length))
     truth = root / "gt" / "gt.txt"
     annotations = read_mot_annotations(truth, len(bare)) if truth.is_file() else [()] * len(bare)
-    frames = tuple(
-        Frame(frame.index, frame.timestamp_ns, frame.width, frame.height, boxes, frame.load)
-        for frame, boxes in zip(bare, annotations, strict=True)
-    )
+    frames = tuple(replace(frame, annotations=boxes) for frame, boxes in zip(bare, annotations, strict=True))
     return Sequence(name, frames, rate, is_video)
 
 
@@ -155,8 +153,9 @@ def _folder_frames(
         raise DataError(f"{folder}: {len(images)} pictures, expected frames 1 to {count}; missing: {shown or 'all'}")
     width, height = (_size(info, key) for key in ("imWidth", "imHeight"))
     return [
-        Frame(index, frame_timestamp_ns(index, rate), width, height, (), partial(load_image, numbered[index + 1]))
-        for index in range(count)
+        Frame(number - 1, frame_timestamp_ns(number - 1, rate), width, height, (), partial(load_image, path), path)
+        for number in range(1, count + 1)
+        for path in [numbered[number]]
     ]
 
 

@@ -84,21 +84,22 @@ class SequenceSource:
         return first, first if other == key else self._load(frames[other], first_id)
 
     def _has_object(self, frame: Frame) -> bool:
-        return any(self._class_of(annotation) is not None for annotation in frame.annotations)
+        return any(self.class_of(annotation) is not None for annotation in frame.annotations)
 
-    def _class_of(self, annotation: Annotation) -> int | None:
+    def class_of(self, annotation: Annotation) -> int | None:
         """Class index of an object to learn; None for ignore regions and background."""
         if annotation.ignore or annotation.crowd:
             return None
         return self.labels.get(annotation.label)
 
-    def _is_ignored(self, annotation: Annotation) -> bool:
+    def is_ignored(self, annotation: Annotation) -> bool:
+        """Whether an annotation is a region neither taught nor punished."""
         unwanted = annotation.label in self.labels and self.labels[annotation.label] is None
         return annotation.ignore or annotation.crowd or unwanted
 
     def _load(self, frame: Frame, first_id: int) -> LabelledPicture:
         """Decode a frame. In a still picture every object is its own identity."""
-        objects = [a for a in frame.annotations if self._class_of(a) is not None]
+        objects = [a for a in frame.annotations if self.class_of(a) is not None]
         ids = [
             first_id + frame.index * 1000 + row
             if self.scope == 0
@@ -107,7 +108,7 @@ class SequenceSource:
             else first_id + a.instance_id
             for row, a in enumerate(objects)
         ]
-        ignored = [a.box for a in frame.annotations if self._is_ignored(a)]
+        ignored = [a.box for a in frame.annotations if self.is_ignored(a)]
         image = frame.load()
         if image.ndim == 2:
             image = np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR), np.uint8)

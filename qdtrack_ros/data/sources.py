@@ -64,4 +64,4 @@ def _open_bag(path: Path, topic: str | None) -> Sequence:
 
 
 def _only_frame(path: Path, index: int) -> Frame:
-    return Frame(index, None, None, None, (), partial(load_image, path))
+    return Frame(index, None, None, None, (), partial(load_image, path), path)

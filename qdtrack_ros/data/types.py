@@ -57,6 +57,7 @@ class Annotation:
         ignore: the source says not to count this box, neither as found nor as missed.
         crowd: the box is a region that holds objects not labelled one by one.
         visibility: visible part in [0, 1]; 1 where the source does not tell.
+        difficulty: level that the source gives (Waymo: 1 or 2); 0 where it gives none.
     """
 
     box: tuple[float, float, float, float]
@@ -65,6 +66,7 @@ class Annotation:
     ignore: bool = False
     crowd: bool = False
     visibility: float = 1.0
+    difficulty: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Frame:
     """One picture of a sequence; ``load()`` decodes it as uint8 [H, W, 3] BGR and raises ``DataError`` when that fails.
 
     ``width`` and ``height`` are None where they are not known without decoding, ``timestamp_ns`` where the source has
-    no clock.
+    no clock, ``path`` where the picture is no file of its own.
     """
 
     index: int
@@ -81,6 +83,20 @@ class Frame:
     height: int | None
     annotations: tuple[Annotation, ...]
     load: Callable[[], Image]
+    path: Path | None = None
+
+
+@dataclass(frozen=True)
+class LabelCoverage:
+    """What a source tells that labels only some classes in each video (TAO).
+
+    Attributes:
+        absent: classes that were looked for and are not there.
+        partial: classes that are there, but not every object of which is labelled.
+    """
+
+    absent: frozenset[str]
+    partial: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -89,10 +105,11 @@ class Sequence:
 
     ``frames`` decodes nothing by itself. A live source (camera, network stream) can only be iterated, once: ``len`` and
     indexing raise ``TypeError``. ``is_video`` is False for stills, whose neighbours in the list have nothing to do with
-    one another; ``frame_rate`` is in frames per second.
+    one another; ``frame_rate`` is in frames per second. ``coverage`` is None where every class is labelled throughout.
     """
 
     name: str
     frames: AbstractSequence[Frame]
     frame_rate: float | None
     is_video: bool
+    coverage: LabelCoverage | None = None

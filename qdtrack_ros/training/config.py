@@ -8,20 +8,25 @@ from pathlib import Path
 
 from qdtrack_ros.configuration import build, load_yaml, merge
 from qdtrack_ros.data.crops import SheetConfig
+from qdtrack_ros.data.formats import FORMATS
 from qdtrack_ros.data.pairs import PairConfig
 
-FORMATS = ("mot", "kitti", "coco", "crops")
+CROPS = "crops"
+"""The one format that gives no sequences: a folder of pictures of one object each."""
 
 
 @dataclass(frozen=True)
 class SourceConfig:
-    """One sequence to learn from or to validate on; paths are relative to the data folder.
+    """Sequences to learn from, or one to validate on; paths are relative to the data folder.
 
     Attributes:
-        format: ``mot``, ``kitti``, ``coco``, or ``crops`` (a folder of pictures of one object each).
-        path: MOT folder; KITTI pictures or video; COCO picture folder; folder of crops.
-        annotations: KITTI label file or COCO JSON; MOT folders have their own.
-        weight: how often it is drawn, relative to the others.
+        format: one of ``data/formats.py``, or ``crops``; docs/training.md shows an example of each.
+        path: MOT folder; pictures or video of KITTI; folder of crops; Waymo's folder of components; else the folder
+            that the pictures' names start from.
+        annotations: label file of KITTI, JSON file of COCO, CocoVID and TAO, ``.odgt`` of CrowdHuman, JSON file or
+            folder of BDD100K; none where they lie with the pictures.
+        sequences: which sequences of a source that holds many, by a pattern of their names, such as ``*/FRONT``.
+        weight: how often it is drawn, relative to the others; many sequences share it by their frames.
         scope: largest distance in frames between key and reference (paper: 3 on BDD100K, 10 on MOT17); 0 makes pairs
             of one picture. For crops: largest distance between two pictures of an identity in the list of its pictures.
         min_aspect: objects whose height / width is below this become ignore regions; 0 takes all. Stills are full of
@@ -35,6 +40,7 @@ class SourceConfig:
     format: str
     path: str
     annotations: str = ""
+    sequences: str = "*"
     weight: float = 1.0
     scope: int = 3
     min_aspect: float = 0.0
@@ -43,8 +49,13 @@ class SourceConfig:
     labels: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.format not in FORMATS:
-            raise ValueError(f"format is {self.format!r}; expected one of {', '.join(FORMATS)}")
+        if self.format not in (*FORMATS, CROPS):
+            raise ValueError(f"format is {self.format!r}; expected one of {', '.join([*FORMATS, CROPS])}")
+        needed = "" if self.format == CROPS else FORMATS[self.format].annotations
+        if needed and not self.annotations:
+            raise ValueError(f"source {self.path} has no annotations; format {self.format} needs {needed}")
+        if self.annotations and not needed:
+            raise ValueError(f"source {self.path}: format {self.format} has no annotations apart from its path")
         if self.weight <= 0 or self.scope < 0:
             raise ValueError(f"weight {self.weight} must be positive and scope {self.scope} not negative")
 

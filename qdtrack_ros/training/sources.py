@@ -9,38 +9,47 @@ from functools import partial
 from pathlib import Path
 
 import cv2
-import numpy as np
-import numpy.typing as npt
 
 from qdtrack_ros.configuration import ConfigurationError
-from qdtrack_ros.data.coco import read_coco
 from qdtrack_ros.data.crops import CROP_LABEL, read_crops
-from qdtrack_ros.data.kitti import read_kitti_sequence
-from qdtrack_ros.data.media import is_video
-from qdtrack_ros.data.mot import read_mot_sequence
-from qdtrack_ros.data.pair_sources import CropSource, PairSource, SequenceSource
+from qdtrack_ros.data.formats import Location, read_sequences
+from qdtrack_ros.data.media import decode_picture, is_video
+from qdtrack_ros.data.pair_sources import CropSource, SequenceSource
 from qdtrack_ros.data.types import Frame, Sequence
 from qdtrack_ros.evaluation.rules import TruthRules
-from qdtrack_ros.training.config import SourceConfig
+from qdtrack_ros.training.config import CROPS, SourceConfig
 
 IGNORE = "ignore"
 
 
-def open_sequence(config: SourceConfig, root: Path) -> Sequence:
-    """Read the sequence that a source names.
+def open_sequences(config: SourceConfig, root: Path, in_memory: bool = False) -> tuple[Sequence, ...]:
+    """Read the sequences that a source names.
+
+    Args:
+        config: the source.
+        root: folder that its paths start from.
+        in_memory: keep pictures in memory as they are stored, where the format allows it.
 
     Raises:
         DataError: something is missing or faulty, by file and line.
         ConfigurationError: the source has no frames.
     """
-    path = root / config.path
-    if config.format == "crops":
+    if config.format == CROPS:
         raise ConfigurationError(f"source {config.path} is of format crops, which has no frames to validate on")
-    if config.format == "mot":
-        return read_mot_sequence(path, is_video=config.scope > 0)
-    if config.format == "kitti":
-        return read_kitti_sequence(root / config.annotations, path)
-    return read_coco(root / config.annotations, path)
+    path = root / config.path
+    annotations = root / config.annotations if config.annotations else path
+    return read_sequences(config.format, Location(path, annotations, config.sequences, in_memory))
+
+
+def open_sequence(config: SourceConfig, root: Path) -> Sequence:
+    """Read the one sequence that a source names; raises as ``open_sequences``, and when there are several."""
+    found = open_sequences(config, root)
+    if len(found) > 1:
+        raise ConfigurationError(
+            f"source {config.path} has {len(found)} sequences, expected one; choose it by `sequences`, for example "
+            f"{found[0].name}"
+        )
+    return found[0]
 
 
 def label_indices(config: SourceConfig, labels: Seq[str]) -> dict[str, int | None]:
@@ -56,17 +65,28 @@ def label_indices(config: SourceConfig, labels: Seq[str]) -> dict[str, int | Non
     return {source: None if target == IGNORE else labels.index(target) for source, target in config.labels.items()}
 
 
-def open_pair_source(config: SourceConfig, root: Path, labels: Seq[str], cache: bool) -> PairSource:
-    """A source of pairs; crops, and frames of video files (seeking in them is slow), are kept in memory where asked."""
-    if config.format == "crops":
-        return _open_crops(config, root, labels, cache)
-    sequence = open_sequence(config, root)
-    if config.min_aspect:
-        frames = tuple(_ignore_wide(frame, config.min_aspect) for frame in sequence.frames)
-        sequence = replace(sequence, frames=frames)
-    if cache and is_video(root / config.path):
-        sequence = cached(sequence)
-    return SequenceSource(sequence, config.weight, config.scope, label_indices(config, labels))
+def open_pair_sources(
+    config: SourceConfig, root: Path, labels: Seq[str], cache: bool
+) -> tuple[SequenceSource, ...] | tuple[CropSource]:
+    """Sources of pairs, one a sequence, which share the weight by their frames.
+
+    What is slow to jump about in, video files and Waymo's pictures, and crops are kept in memory where asked.
+    """
+    if config.format == CROPS:
+        return (_open_crops(config, root, labels, cache),)
+    indices = label_indices(config, labels)
+    sequences = [sequence for sequence in open_sequences(config, root, cache) if sequence.frames]
+    total = sum(len(sequence.frames) for sequence in sequences)
+    sources = []
+    for sequence in sequences:
+        if config.min_aspect:
+            frames = tuple(_ignore_wide(frame, config.min_aspect) for frame in sequence.frames)
+            sequence = replace(sequence, frames=frames)
+        if cache and is_video(root / config.path):
+            sequence = cached(sequence)
+        weight = config.weight * len(sequence.frames) / total
+        sources.append(SequenceSource(sequence, weight, config.scope, indices))
+    return tuple(sources)
 
 
 def _open_crops(config: SourceConfig, root: Path, labels: Seq[str], cache: bool) -> CropSource:
@@ -94,14 +114,8 @@ def cached(sequence: Sequence, quality: int = 95) -> Sequence:
     frames = []
     for frame in sequence.frames:
         _, buffer = cv2.imencode(".jpg", frame.load(), [cv2.IMWRITE_JPEG_QUALITY, quality])
-        frames.append(replace(frame, load=partial(_decode, buffer)))
+        frames.append(replace(frame, load=partial(decode_picture, buffer, f"frame {frame.index} of {sequence.name}")))
     return replace(sequence, frames=tuple(frames))
-
-
-def _decode(buffer: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    image = cv2.imdecode(buffer, cv2.IMREAD_COLOR)
-    assert image is not None, "a frame that was encoded by us decodes"
-    return np.asarray(image, np.uint8)
 
 
 def every(sequence: Sequence, stride: int) -> Sequence:

@@ -28,7 +28,7 @@ from qdtrack_ros.training.module import L, QDTrackModule, TrainingError, Validat
 from qdtrack_ros.training.sources import (
     every,
     label_indices,
-    open_pair_source,
+    open_pair_sources,
     open_sequence,
     weights_file,
 )
@@ -49,7 +49,8 @@ class PairDataModule(L.LightningDataModule):
     def __init__(self, config: TrainingConfig, preset: Preset, root: Path) -> None:
         super().__init__()
         self._config = config
-        sources = [open_pair_source(s, root, preset.labels, config.cache_frames) for s in config.sources]
+        opened = [open_pair_sources(s, root, preset.labels, config.cache_frames) for s in config.sources]
+        sources = [source for group in opened for source in group]
         try:
             self._sampler = PairSampler(sources, config.pairs)
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""COCO and CocoVID files."""
+"""COCO files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from qdtrack_ros.data.coco import read_coco, read_coco_videos
+from qdtrack_ros.data.coco import read_coco
 from qdtrack_ros.data.types import DataError
 
 
@@ -62,19 +62,43 @@ def test_box_without_area_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureF
     assert "left out 1 boxes" in caplog.text
 
 
-def test_videos(tmp_path: Path):
-    images = [
-        {"id": 1, "file_name": "b.png", "video_id": 7, "frame_id": 1},
-        {"id": 2, "file_name": "a.png", "video_id": 7, "frame_id": 0},
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"bbox": [1, 2, True, 4]}, "bbox is True, expected a finite number"),
+        ({"bbox": [1, 2, float("nan"), 4]}, "bbox is nan"),
+        ({"iscrowd": "no"}, "iscrowd is 'no', expected true or false"),
+        ({"instance_id": "seven"}, "instance_id is 'seven'"),
+        ({"category_id": [1]}, r"category_id is \[1\]"),
+    ],
+)
+def test_values_of_wrong_types_are_named(tmp_path: Path, fields: dict[str, Any], reason: str):
+    with pytest.raises(DataError, match=f"annotation 1: {reason}"):
+        read_coco(write(tmp_path, [row(**fields)]), tmp_path)
+
+
+def test_a_row_that_is_no_object_is_named(tmp_path: Path):
+    with pytest.raises(DataError, match="annotation number 1: annotation is 7, expected an object"):
+        read_coco(write(tmp_path, [row(), 7]), tmp_path)  # type: ignore[list-item]
+
+
+def test_faulty_images_are_listed(tmp_path: Path):
+    images = [{"id": 5, "file_name": "a.png"}, {"id": 5, "file_name": "b.png"}, {"id": 6}, {"id": 7, "file_name": 3}]
+    images.append({"id": 8, "file_name": "c.png", "width": 0})
+    with pytest.raises(DataError) as caught:
+        read_coco(write(tmp_path, [], images=images), tmp_path)
+    assert [fault.reason for fault in caught.value.faults] == [
+        "images[1]: id 5 is that of images[0], too",
+        "images[2]: there is no file_name",
+        "images[3]: file_name is 3, expected a text",
+        "images[4]: width is 0, expected more than 0",
     ]
-    annotations = [row(image_id=1, instance_id=0), row(image_id=2, instance_id=0)]
-    path = write(tmp_path, annotations, images=images, videos=[{"id": 7, "name": "street"}])
-    (sequence,) = read_coco_videos(path, tmp_path)
-    assert (sequence.name, sequence.is_video) == ("street", True)
-    assert [int(frame.load()[0, 0, 0]) for frame in sequence.frames] == [0, 1]
-    assert [frame.annotations[0].instance_id for frame in sequence.frames] == [0, 0]
-    with pytest.raises(DataError, match='no "videos"'):
-        read_coco_videos(write(tmp_path, []), tmp_path)
+
+
+def test_identity_zero_is_one_and_a_negative_one_is_none(tmp_path: Path):
+    rows = [row(instance_id=0), row(id=2, instance_id=-1), row(id=3, instance_id=-1)]
+    (annotations, _) = (frame.annotations for frame in read_coco(write(tmp_path, rows), tmp_path).frames)
+    assert [annotation.instance_id for annotation in annotations] == [0, None, None]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from qdtrack_ros.training.module import (
     checkpoint_model,
     learning_rate_factor,
 )
-from qdtrack_ros.training.sources import open_pair_source
+from qdtrack_ros.training.sources import open_pair_sources
 from qdtrack_ros.training.stream import Objects, PairBatch, collate
 
 
@@ -36,7 +36,7 @@ def make_module(config):
 
 def make_batch(config, street, pairs=2):
     preset = load_preset(config.preset)
-    sources = [open_pair_source(s, street.parent, preset.labels, cache=False) for s in config.sources]
+    (sources,) = (open_pair_sources(s, street.parent, preset.labels, cache=False) for s in config.sources)
     sampler = PairSampler(sources, config.pairs)
     return collate([sampler.draw(n) for n in range(pairs)])
 

@@ -10,7 +10,7 @@ import pytest
 from qdtrack_ros.configuration import ConfigurationError
 from qdtrack_ros.resources import share_path
 from qdtrack_ros.training.config import LossConfig, SourceConfig, load_training_config
-from qdtrack_ros.training.sources import cached, every, label_indices, open_pair_source, open_sequence, weights_file
+from qdtrack_ros.training.sources import cached, every, label_indices, open_pair_sources, open_sequence, weights_file
 
 
 def test_the_recipe_of_the_shipped_model_loads():
@@ -70,9 +70,9 @@ def test_labels_become_class_indices():
 
 def test_wide_objects_are_ignored_where_asked(training, street):
     (config,) = training().sources
-    plain = open_pair_source(config, street.parent, ("person",), cache=False)
+    (plain,) = open_pair_sources(config, street.parent, ("person",), cache=False)
     assert not any(a.ignore for f in plain.sequence.frames for a in f.annotations)
-    upright = open_pair_source(dataclasses.replace(config, min_aspect=3.0), street.parent, ("person",), cache=False)
+    (upright,) = open_pair_sources(dataclasses.replace(config, min_aspect=3.0), street.parent, ("person",), cache=False)
     assert all(a.ignore for f in upright.sequence.frames for a in f.annotations)  # 56 / 24 is less
 
 
