@@ -34,6 +34,7 @@ ONNX = ["onnx", "onnxruntime"]
 TRAIN = ["lightning", "tensorboard"]
 BAGS = ["rosbags>=0.11"]
 WAYMO = ["pyarrow"]
+CLUSTER = ["ray"]
 VIDEO = ["av"]
 # trackeval brings opencv-python, whose files are those of opencv-python-headless: the two must be of one version.
 EVAL = ["trackeval==1.3.*", "scipy", "opencv-python<5"]
@@ -60,12 +61,13 @@ setup(
     ],
     extras_require={
         "bags": BAGS,
+        "cluster": CLUSTER,
         "eval": EVAL + BAGS,
         "onnx": ONNX,
         "train": TRAIN,
         "video": VIDEO,
         "waymo": WAYMO,
-        "all": BAGS + EVAL + ONNX + TRAIN + VIDEO + WAYMO,
+        "all": BAGS + CLUSTER + EVAL + ONNX + TRAIN + VIDEO + WAYMO,
     },
     entry_points={"console_scripts": ["qdtrack = qdtrack_ros.cli.main:main"]},
     zip_safe=False,

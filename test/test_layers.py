@@ -32,6 +32,7 @@ ALLOWED = {
     "trackeval": "evaluation/metrics.py",
     "rosbags": "data/rosbag.py",
     "pyarrow": "data/waymo.py",
+    "ray": "cli/parallel.py",
     "onnxruntime": "inference/",
     "tensorrt": "inference/",
     "tensorrt_rtx_bindings": "inference/",

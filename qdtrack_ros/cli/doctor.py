@@ -48,6 +48,7 @@ PACKAGES = (
     Package("av", ("av",), "H.264 video", "pip install av", False),
     Package("rosbags", ("rosbags",), "bags", "pip install 'rosbags>=0.11'"),
     Package("pyarrow", ("pyarrow",), "Waymo's files", "pip install pyarrow"),
+    Package("ray", ("ray",), "a cluster for many sources", "pip install ray"),
     Package("lightning", ("lightning",), "training", "pip install lightning"),
     Package("trackeval", ("trackeval",), "metrics", "pip install trackeval==1.3.0"),
 )
