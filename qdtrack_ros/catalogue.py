@@ -7,12 +7,14 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from qdtrack_ros.configuration import ConfigurationError, build, load_yaml
+from qdtrack_ros.configuration import ConfigurationError, build, load_yaml, setting
 from qdtrack_ros.download import DownloadError, DownloadOptions, download
 from qdtrack_ros.resources import share_path
 
 CATALOGUE = "config/weights.yaml"
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class WeightsEntry:
 
     def __post_init__(self) -> None:
         for key in ("name", "file"):
-            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", getattr(self, key)):
+            if not _PLAIN_NAME.fullmatch(getattr(self, key)):
                 raise ValueError(f"{key} is {getattr(self, key)!r}; expected a plain name without folders")
         if not self.url.startswith(("https://", "http://")):
             raise ValueError(f"url is {self.url!r}; expected https://")
@@ -61,6 +63,11 @@ class WeightsEntry:
             raise ValueError(f"sha256 is {self.sha256!r}; expected 6 to 64 hexadecimal digits")
         if self.size < 0:
             raise ValueError(f"size is {self.size}; expected bytes, or 0 for unknown")
+        self.overrides()
+
+    def overrides(self) -> dict[str, Any]:
+        """The settings by dotted key, to lay over the preset."""
+        return dict(setting(text) for text in self.settings)
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,14 @@ def find_weights(name: str) -> WeightsEntry:
         known = ", ".join(entry.name for entry in entries)
         raise ConfigurationError(f"there are no public weights {name!r}; known: {known}")
     return entry
+
+
+def public_weights(weights: str | Path | None) -> WeightsEntry | None:
+    """The entry that a user means by a name; None where the text is the path of a file, empty, or no name of ours."""
+    text = str(weights or "")
+    if not _PLAIN_NAME.fullmatch(text) or Path(text).is_file():
+        return None
+    return next((entry for entry in load_catalogue() if entry.name == text), None)
 
 
 def cache_folder() -> Path:

@@ -48,6 +48,21 @@ def merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, An
     return result
 
 
+def setting(text: str) -> tuple[str, Any]:
+    """Key and value of ``key=value``; the value is YAML: a number, true, a word, or a list such as [640, 480].
+
+    Raises:
+        ConfigurationError: the text is not of that form.
+    """
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise ConfigurationError(f"{text!r} is not of the form key=value")
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"the value of {text!r} is not valid YAML") from error
+
+
 def build(kind: type[T], values: Mapping[str, Any], where: str) -> T:
     """Build a dataclass from a mapping, nested dataclasses and tuples included.
 

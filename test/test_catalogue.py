@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 import subprocess
@@ -17,8 +18,8 @@ from qdtrack_ros.catalogue import (
     fetch_weights,
     find_weights,
     load_catalogue,
+    public_weights,
 )
-from qdtrack_ros.cli.options import overrides, setting
 from qdtrack_ros.configuration import ConfigurationError
 from qdtrack_ros.download import DownloadError
 from qdtrack_ros.inference.presets import load_preset, preset_names
@@ -44,8 +45,10 @@ def test_an_entry_says_all_that_one_must_know(one):
         assert value.strip()
     assert one.source.startswith("https://") and one.url.startswith("https://")
     assert not one.preset or one.preset in preset_names()
-    if one.settings:
-        load_preset(one.preset, overrides([setting(text) for text in one.settings]))
+    if one.preset:
+        preset = load_preset(None, weights=one.name)
+        assert (preset.name, preset.weights) == (one.preset, one.name)
+        assert load_preset(one.preset, one.overrides()) == dataclasses.replace(preset, weights="")
     if one.manual:
         assert one.url.startswith("https://drive.google.com/file/d/")
     else:
@@ -60,6 +63,20 @@ def test_a_hash_agrees_with_the_file_s_name(one):
 
 def test_every_preset_of_the_paper_but_waymo_has_public_weights():
     assert {one.preset for one in ENTRIES} == {"bdd100k", "mot17", "tao", ""}
+
+
+def test_a_file_comes_before_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert public_weights("mot17-r50").preset == "mot17"
+    (tmp_path / "mot17-r50").touch()
+    for text in ("mot17-r50", "./mot17-r50", "somewhere/mot17-r50", "mot17", "", None):
+        assert public_weights(text) is None
+
+
+def test_vis4d_s_model_with_augmentations_gets_the_pictures_it_was_trained_on():
+    plain, preset = load_preset("bdd100k"), load_preset(None, weights="bdd100k-r50-augs")
+    changed = {"channel_order": "bgr", "image_scale": (1280, 720)}
+    assert preset.preprocess == dataclasses.replace(plain.preprocess, **changed)
 
 
 def test_names_are_found_or_listed():
@@ -78,6 +95,7 @@ def test_names_are_found_or_listed():
         ({"url": "file:///etc/passwd"}, "expected https://"),
         ({"sha256": "xyz"}, "hexadecimal"),
         ({"size": -1}, "size is -1"),
+        ({"settings": ("preprocess.channel_order",)}, "'preprocess.channel_order' is not of the form key=value"),
     ],
 )
 def test_an_entry_that_would_do_harm_is_refused(values, message):

@@ -133,7 +133,7 @@ def engine_figures(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         import torch
 
         torch.set_num_threads(arguments.threads)
-    preset = load_preset(arguments.preset, overrides(arguments.set))
+    preset = load_preset(arguments.preset, overrides(arguments.set), arguments.weights)
     pictures = [frame.load() for frame in street(arguments.batch, arguments.size).frames]
     with opened(create_engine(preset, arguments.weights, arguments.device, arguments.engine)) as engine:
         engine.warmup()

@@ -146,7 +146,7 @@ def track(
     from qdtrack_ros.inference.engine import create_engine, opened
     from qdtrack_ros.inference.presets import load_preset
 
-    preset = load_preset(arguments.preset, overrides(arguments.set))
+    preset = load_preset(arguments.preset, overrides(arguments.set), arguments.weights)
     wanted = pedestrian_labels(preset.name, preset.labels)
     with opened(create_engine(preset, arguments.weights, arguments.device, arguments.engine)) as engine:
         engine.warmup()
@@ -161,6 +161,7 @@ def track(
         seconds = time.perf_counter() - began_s
         made_by = {
             "preset": preset.name,
+            "weights": arguments.weights or preset.weights,
             "settings": overrides(arguments.set),
             "engine": engine.name,
             "model_id": engine.model_id,

@@ -6,14 +6,15 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-import yaml
+from qdtrack_ros import configuration
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Which model, and where it runs."""
     group = parser.add_argument_group("model")
-    group.add_argument("--preset", default="pedestrian", help="name, or path of a YAML file (default: %(default)s)")
-    weights_help = "file of the weights, or a name of `qdtrack weights` (default: the preset's own)"
+    preset_help = "name, or path of a YAML file (default: that of the weights named, else pedestrian)"
+    group.add_argument("--preset", help=preset_help)
+    weights_help = "file of the weights, or a name of `qdtrack weights`, with its settings (default: the preset's own)"
     group.add_argument("--weights", metavar="FILE", help=weights_help)
     group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     group.add_argument("--engine", default="auto", help="auto, torch or noop (default: %(default)s)")
@@ -28,14 +29,11 @@ def add_set_option(parser: argparse._ActionsContainer, what: str) -> None:
 
 
 def setting(text: str) -> tuple[str, Any]:
-    """Key and value of `key=value`; the value is YAML: a number, true, a word, or a list such as [640, 480]."""
-    key, separator, value = text.partition("=")
-    if not separator or not key:
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form key=value")
+    """Key and value of `key=value`; see :func:`qdtrack_ros.configuration.setting`."""
     try:
-        return key, yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise argparse.ArgumentTypeError(f"the value of {text!r} is not valid YAML") from error
+        return configuration.setting(text)
+    except configuration.ConfigurationError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def overrides(settings: Sequence[tuple[str, Any]]) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         if output is not None:
             check_writable(output)
     sequence = open_source(arguments.source, arguments.topic)
-    preset = load_preset(arguments.preset, overrides(arguments.set))
+    preset = load_preset(arguments.preset, overrides(arguments.set), arguments.weights)
     with opened(create_engine(preset, arguments.weights, arguments.device, arguments.engine)) as engine:
         engine.warmup()
         tracker = OfflineTracker(engine, preset.association)

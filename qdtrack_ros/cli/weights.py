@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _EPILOG = """Examples:
   qdtrack weights list
   qdtrack weights get mot17-r50
-  qdtrack track street.mp4 -o tracked.mp4 --preset mot17 --weights mot17-r50
+  qdtrack track street.mp4 -o tracked.mp4 --weights mot17-r50
 
 Files lie in $QDTRACK_CACHE, else in $XDG_CACHE_HOME/qdtrack, else in ~/.cache/qdtrack. A broken download goes on where
 it stopped when the command is run again. Addresses are as published by their owners.
@@ -58,20 +58,58 @@ def get(entry: WeightsEntry, folder: Path | None) -> int:
             bar.update(received - bar.n)
 
         path, digest = fetch_weights(entry, folder, show)
-    published = f"as published ({entry.sha256[:8]}...)" if entry.sha256 else "none is published to compare it with"
-    print(f"sha256: {digest}, {published}")
+    if entry.sha256:
+        print(f"sha256: {digest}, as published ({entry.sha256[:8]}...)")
+    else:
+        print(f"layout: {checked_layout(entry, path)}{', fits the preset' if entry.preset else ''}")
+        print(f"sha256: {digest}, none is published to compare it with")
     for line in (entry.note, f"file: {path}", usage(entry, path)):
         if line:
             print(line)
     return 0
 
 
+def checked_layout(entry: WeightsEntry, path: Path) -> str:
+    """Layout of a file that no published hash vouches for, after a look at whether it is what it should be.
+
+    Raises:
+        CheckpointError: it is no weights file, or of another model.
+    """
+    from qdtrack_ros.inference.presets import load_preset
+    from qdtrack_ros.models.checkpoint import convert_weights
+    from qdtrack_ros.models.conversion import OWN, opened
+    from qdtrack_ros.models.qdtrack import QDTrack
+    from qdtrack_ros.models.weights_file import CheckpointError, read_weights_file
+
+    try:
+        file = read_weights_file(path)
+        if entry.preset:
+            preset = load_preset(entry.preset, weights=entry.name)
+            conversion = convert_weights(file, QDTrack(preset.model), preset.labels)
+            if conversion.untrained:
+                parts = ", ".join(sorted(conversion.untrained))
+                raise CheckpointError(f"weights file {path} ({conversion.layout.name}) has no {parts}")
+            return conversion.layout.name
+        layout, _ = opened(file.tensors)
+        if layout is OWN:
+            raise CheckpointError(f"weights file {path} is of no layout that is known; expected {entry.layout}")
+        return layout.name
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"this is not {entry.name}; remove the file, then get it again from {entry.url}: {error}"
+        ) from error
+
+
 def usage(entry: WeightsEntry, path: Path) -> str:
     """The line that uses a fetched file."""
+    from qdtrack_ros.catalogue import cached
+
     if not entry.preset:
         return f"in a training's configuration: backbone_weights: {path.absolute()}"
-    settings = f" --set {' '.join(entry.settings)}" if entry.settings else ""
-    return f"use it: qdtrack track VIDEO -o tracked.mp4 --preset {entry.preset} --weights {path}{settings}"
+    by_name = path == cached(entry)
+    settings = "" if by_name or not entry.settings else f" --set {' '.join(entry.settings)}"
+    weights = entry.name if by_name else path
+    return f"use it: qdtrack track VIDEO -o tracked.mp4 --preset {entry.preset} --weights {weights}{settings}"
 
 
 def table(entries: Sequence[WeightsEntry]) -> str:

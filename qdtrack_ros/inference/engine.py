@@ -11,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from qdtrack_ros.catalogue import cached, load_catalogue
+from qdtrack_ros.catalogue import WeightsEntry, cached, load_catalogue, public_weights
+from qdtrack_ros.configuration import ConfigurationError
+from qdtrack_ros.files import file_sha256
 from qdtrack_ros.inference.preprocess import preprocess
 from qdtrack_ros.inference.presets import Preset
 from qdtrack_ros.inference.types import Detections, Engine, EngineOutput
@@ -132,11 +134,22 @@ def resolve_weights(preset: Preset, weights: str | Path | None) -> Path:
     """The file given, the downloaded file of that name, or the preset's own. Nothing is ever downloaded here.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: there is none, or the downloaded file is not the published one.
+        ConfigurationError: the preset was loaded without the settings that public weights want.
     """
+    entry = public_weights(weights or preset.weights)
+    if entry is not None:
+        if entry.settings and preset.weights != entry.name:
+            raise ConfigurationError(
+                f"the weights {entry.name} want settings ({', '.join(entry.settings)}) that preset {preset.name} was "
+                f"loaded without; load it with load_preset({preset.name!r}, weights={entry.name!r})"
+            )
+        return _fetched(entry)
     if weights:
         path = Path(weights).expanduser()
-        return path if path.is_file() else _fetched(str(weights)) or path
+        if not path.suffix and path.name == str(weights) and not path.exists():
+            raise CheckpointError(f"the weights {weights} are neither a file nor a name of `qdtrack weights list`")
+        return path
     if not preset.weights:
         public = [entry.name for entry in load_catalogue() if entry.preset == preset.name]
         others = f", or `qdtrack weights get` one of {', '.join(public)}" if public else ""
@@ -147,14 +160,16 @@ def resolve_weights(preset: Preset, weights: str | Path | None) -> Path:
         raise CheckpointError(f"{error}; give a file with `weights`") from error
 
 
-def _fetched(name: str) -> Path | None:
-    """The file of a public model by its name; None when it is no such name."""
-    entry = next((entry for entry in load_catalogue() if entry.name == name), None)
-    if entry is None:
-        return None
-    path = cached(entry)
+def _fetched(entry: WeightsEntry) -> Path:
+    """The downloaded file of public weights, compared with the published hash where there is one."""
+    path, get = cached(entry), f"`qdtrack weights get {entry.name}`"
     if path is None:
-        raise CheckpointError(f"the weights {name} are not on this machine; get them with `qdtrack weights get {name}`")
+        raise CheckpointError(f"the weights {entry.name} are not on this machine; get them with {get}")
+    if entry.sha256 and not (digest := file_sha256(path)).startswith(entry.sha256):
+        raise CheckpointError(
+            f"weights file {path} is not the published {entry.name}: its sha256 is {digest}, expected {entry.sha256}"
+            f"{'...' if len(entry.sha256) < len(digest) else ''}; remove it, then run {get}"
+        )
     return path
 
 

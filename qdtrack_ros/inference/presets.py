@@ -7,11 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from qdtrack_ros.catalogue import WeightsEntry, public_weights
 from qdtrack_ros.configuration import ConfigurationError, build, load_yaml, merge
 from qdtrack_ros.inference.preprocess import PreprocessConfig
 from qdtrack_ros.models.config import ModelConfig
 from qdtrack_ros.resources import share_path
 from qdtrack_ros.tracking import AssociationConfig, TrackerConfig
+
+DEFAULT_PRESET = "pedestrian"
+_SUFFIXES = (".yaml", ".yml")
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,8 @@ class Preset:
     Attributes:
         name: the preset's name.
         labels: name of every class, in the order of the classifier.
-        weights: file of the weights, below the installation's share folder; empty where weights must be given.
+        weights: file of the weights, below the installation's share folder, or the name of public weights, whose
+            settings are in the other values; empty where weights must be given.
         model: architecture.
         preprocess: input.
         association: the tracker's thresholds. In a file, the key ``kind`` picks the tracker: ``quasi_dense``, which is
@@ -45,23 +50,47 @@ def preset_names() -> list[str]:
     return sorted(path.stem for path in share_path("config/presets").glob("*.yaml"))
 
 
-def load_preset(name_or_path: str, overrides: Mapping[str, Any] | None = None) -> Preset:
+def load_preset(
+    name_or_path: str | None, overrides: Mapping[str, Any] | None = None, weights: str | Path | None = None
+) -> Preset:
     """Read a preset.
 
     Args:
-        name_or_path: name of a preset that comes with the package, or path of a YAML file.
+        name_or_path: name of a preset that comes with the package, or path of a YAML file; None or empty takes that of
+            the public weights, where such are named, else ``pedestrian``.
         overrides: values laid over it; keys may be dotted, e.g. ``{"association.match_score": 0.6}``.
+        weights: what it is to run with. The name of public weights brings the settings that they were made with: they
+            are laid over the preset, and ``overrides`` over them. A file brings none.
 
     Raises:
-        ConfigurationError: there is no such preset, or a value in it is wrong.
+        ConfigurationError: there is no such preset, a value in it is wrong, or the public weights are for another one.
     """
-    path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml"):
-        if name_or_path not in preset_names():
+    entry = public_weights(weights)
+    name = name_or_path or (entry.preset if entry else "") or DEFAULT_PRESET
+    path = Path(name)
+    if path.suffix not in _SUFFIXES:
+        if name not in preset_names():
             known = ", ".join(preset_names())
-            raise ConfigurationError(
-                f"there is no preset {name_or_path!r}; use one of {known}, or the path of a YAML file"
-            )
-        path = share_path(f"config/presets/{name_or_path}.yaml")
-    values = merge(load_yaml(path), overrides or {})
-    return build(Preset, {"name": path.stem, **values}, f"preset {path.stem}")
+            raise ConfigurationError(f"there is no preset {name!r}; use one of {known}, or the path of a YAML file")
+        path = share_path(f"config/presets/{name}.yaml")
+    values = load_yaml(path)
+    if not weights:  # the preset itself may name some
+        entry = public_weights(str(merge(values, overrides or {}).get("weights") or ""))
+    if entry is not None:
+        _check_fit(entry, name)
+        values = {**merge(values, entry.overrides()), "weights": entry.name}
+    return build(Preset, {"name": path.stem, **merge(values, overrides or {})}, f"preset {path.stem}")
+
+
+def _check_fit(entry: WeightsEntry, preset: str) -> None:
+    """Refuse public weights for another preset; whether they fit a user's own is seen when they are loaded."""
+    if not entry.preset:
+        raise ConfigurationError(
+            f"the weights {entry.name} track nothing by themselves: they are for a training to start from; "
+            "`qdtrack weights list` shows those of a whole tracker"
+        )
+    if preset != entry.preset and Path(preset).suffix not in _SUFFIXES:
+        raise ConfigurationError(
+            f"the weights {entry.name} are for preset {entry.preset}, not for {preset}; use preset {entry.preset} "
+            "with them"
+        )

@@ -69,16 +69,18 @@ class Tracker:
 
         Args:
             name_or_path: ``pedestrian``, ``bdd100k``, ``mot17``, ``waymo``, ``tao``, or the path of a preset's file.
-            weights: file of the weights, or the name of a downloaded one; None takes the preset's own.
+            weights: file of the weights, or the name of public ones that `qdtrack weights get` fetched, which brings
+                the settings they were made with; None takes the preset's own.
             device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
             engine: see :func:`create_engine`.
             form: see :func:`create_engine`.
-            overrides: values laid over the preset, e.g. ``{"association.match_score": 0.6}``.
+            overrides: values laid over the preset and over the settings of public weights, e.g.
+                ``{"association.match_score": 0.6}``.
 
         Raises:
             ConfigurationError, EngineError, CheckpointError: with what to do.
         """
-        preset = load_preset(name_or_path, overrides)
+        preset = load_preset(name_or_path, overrides, weights)
         return cls(create_engine(preset, weights, device, engine, form), preset.association, preset.labels)
 
     def __call__(self, frame: npt.NDArray[np.uint8], stamp_ns: int | None = None) -> Tracks:

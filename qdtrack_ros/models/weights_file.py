@@ -123,6 +123,8 @@ def read_weights_file(path: Path) -> WeightsFile:
     Raises:
         CheckpointError: missing, truncated, not a weights file, or a pickle that wants to run code.
     """
+    _check_exists(path)
+    _check_no_page(path)
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     content = read_torch_file(path)
@@ -158,8 +160,17 @@ def _check_exists(path: Path) -> None:
         )
 
 
+def _check_no_page(path: Path) -> None:
+    """Name what a browser saves where a host wants a person to confirm the download."""
+    with path.open("rb") as file:
+        start = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise CheckpointError(
+            f"weights file {path} is a web page; open its address in a browser and save the file that the page offers"
+        )
+
+
 def _read_safetensors(path: Path) -> WeightsFile:
-    _check_exists(path)
     _check_header(path)
     try:
         with safe_open(str(path), framework="pt") as file:

@@ -31,8 +31,11 @@ class NodePreset(Protocol):
 class PresetLoader(Protocol):
     """Finds a preset by name or path."""
 
-    def __call__(self, name_or_path: str) -> NodePreset:
-        """Raises ValueError or OSError, with what to do, when there is none."""
+    def __call__(self, name_or_path: str, weights: str | None) -> NodePreset:
+        """With the settings of public weights, where such are named.
+
+        Raises ValueError or OSError, with what to do, when there is none or the weights are for another one.
+        """
         ...
 
 
@@ -51,12 +54,12 @@ class LoadedModel(NamedTuple):
     preset: NodePreset
 
 
-def default_preset_loader(name_or_path: str) -> NodePreset:
+def default_preset_loader(name_or_path: str, weights: str | None) -> NodePreset:
     """Presets of the package, or YAML files."""
     # Imported when needed: it loads PyTorch, which takes seconds, and a node must be on the graph before that.
     from qdtrack_ros.inference.presets import load_preset
 
-    return load_preset(name_or_path)
+    return load_preset(name_or_path, weights=weights)
 
 
 def default_engine_factory(preset: Any, weights: str | None, device: str, engine: str) -> Engine:
@@ -72,8 +75,9 @@ def load_model(values: Mapping[str, Any], preset_loader: PresetLoader, engine_fa
     Raises:
         Exception: whatever the factories raise; the engine is closed again when its first run fails.
     """
-    preset = preset_loader(values["preset"])
-    engine = engine_factory(preset, values["weights"] or None, values["device"], values["engine"])
+    weights = values["weights"] or None
+    preset = preset_loader(values["preset"], weights)
+    engine = engine_factory(preset, weights, values["device"], values["engine"])
     try:
         engine.warmup()
     except Exception:

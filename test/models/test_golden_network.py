@@ -24,7 +24,8 @@ def run(request, golden, reference_network, synthetic_image):
     expected = golden(f"model/{request.param}")
     height, width = (int(v) for v in expected["hw"])
     picture = synthetic_image(int(expected["seed"]), height, width)
-    batch = preprocess([picture], PreprocessConfig(image_scale=(0, 0)))
+    scale = tuple(int(v) for v in expected["scale"])  # (0, 0): the reference did not resize
+    batch = preprocess([picture], PreprocessConfig(image_scale=scale))
     seen = {}
     parts = ("backbone", "neck", "rpn", "box_head")
     hooks = [

@@ -74,7 +74,7 @@ def scripted_engine(preset: Any, weights: str | None, device: str, engine: str) 
     return ColourEngine(Path(weights).read_text(encoding="utf-8").strip())
 
 
-def scripted_preset(name_or_path: str) -> ScriptedPreset:
+def scripted_preset(name_or_path: str, weights: str | None) -> ScriptedPreset:
     """A preset loader; ``tao`` has the TAO variant of the association, any other name the usual one."""
     return ScriptedPreset(association=TaoConfig()) if name_or_path == "tao" else ScriptedPreset()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,11 @@ from torch import Tensor
 
 from qdtrack_ros.inference.presets import Preset
 from qdtrack_ros.models.conversion import SYSCV_OLD, foreign_name
+from qdtrack_ros.ops.boxes import encode_deltas
+from qdtrack_ros.training.assigners import MaxIoUAssigner
 from qdtrack_ros.training.config import LossConfig, TrainingConfig
 from qdtrack_ros.training.module import QDTrackModule
+from qdtrack_ros.training.samplers import RandomNegativeSampler, RandomPositiveSampler, RandomSampler
 from qdtrack_ros.training.stream import Objects, PairBatch
 
 
@@ -37,12 +42,29 @@ def step(golden, reference_network, synthetic_image):
         for i in (0, 1)
     ]
     matches = [torch.from_numpy(arrays[f"match{i}"]) for i in (0, 1)]
+    seen = {}
+    hooks = [
+        getattr(reference_network, part).register_forward_hook(lambda _, i, out, part=part: seen.__setitem__(part, out))
+        for part in ("neck", "rpn")
+    ]
     terms, figures = module.losses(PairBatch(torch.from_numpy(np.stack(images)), objects, matches))
+    for hook in hooks:
+        hook.remove()
+    anchors = reference_network.rpn.anchors(seen["neck"])
     torch.stack(list(terms.values())).sum().backward()
     gradients = {name: p.grad.clone() for name, p in reference_network.named_parameters() if p.grad is not None}
     reference_network.zero_grad()
     reference_network.eval()
-    return arrays, {name: float(term.detach()) for name, term in terms.items()}, figures, gradients
+    terms = {name: float(term.detach()) for name, term in terms.items()}
+    return SimpleNamespace(
+        arrays=arrays,
+        terms=terms,
+        figures=figures,
+        gradients=gradients,
+        rpn=seen["rpn"],
+        anchors=anchors,
+        boxes=[target.boxes for target in objects[: len(matches)]],
+    )
 
 
 @pytest.mark.parametrize(
@@ -57,17 +79,40 @@ def step(golden, reference_network, synthetic_image):
     ],
 )
 def test_losses(step, term, name):
-    arrays, terms, _, _ = step
-    assert terms[term] == pytest.approx(arrays[name].item(), rel=2e-4)
+    assert step.terms[term] == pytest.approx(step.arrays[name].item(), rel=2e-4)
+
+
+def test_rpn_losses_by_level(step):
+    """Every level's share, from the anchors that assigner and sampler give: the sums hide which level paid."""
+    config = LossConfig()
+    assign = MaxIoUAssigner(config.rpn_positive_iou, config.rpn_negative_iou, 0.3, True)
+    kinds = {"positives": RandomPositiveSampler(first), "negatives": RandomNegativeSampler(first)}
+    sample = RandomSampler(config.rpn_samples, 0.5, add_gt=False, **kinds)
+    anchors = torch.cat(step.anchors)
+    level = torch.cat([torch.full((len(a),), number) for number, a in enumerate(step.anchors)])
+    cls, box, count = torch.zeros(5), torch.zeros(5), 0
+    for image, gt in enumerate(step.boxes):
+        logits = torch.cat([m[image].detach().permute(1, 2, 0).reshape(-1) for m in step.rpn.logits])
+        deltas = torch.cat([m[image].detach().permute(1, 2, 0).reshape(-1, 4) for m in step.rpn.deltas])
+        chosen = sample(assign(anchors, gt), anchors, gt)
+        positive, negative = chosen.positive_indices, chosen.negative_indices
+        count += len(positive) + len(negative)
+        cls.index_add_(0, level[positive], -logits[positive].sigmoid().log())
+        cls.index_add_(0, level[negative], -(-logits[negative]).sigmoid().log())
+        off = (deltas[positive] - encode_deltas(anchors[positive], gt[chosen.positive_gt_indices])).abs()
+        smooth = torch.where(off < 1 / 9, off.square() * 4.5, off - 1 / 18)
+        box.index_add_(0, level[positive], smooth.sum(dim=1))
+    for term, levels, name in (("rpn_objectness", cls / count, "cls"), ("rpn_boxes", box / count, "bbox")):
+        np.testing.assert_allclose(levels, step.arrays[f"loss_rpn_{name}_levels"], rtol=2e-4, atol=1e-7)
+        assert step.terms[term] == pytest.approx(float(levels.sum()), rel=1e-5)
 
 
 def test_accuracy(step):
-    arrays, _, figures, _ = step
-    assert 100 * figures["box_accuracy"] == pytest.approx(arrays["acc"].item(), abs=1e-3)
+    assert 100 * step.figures["box_accuracy"] == pytest.approx(step.arrays["acc"].item(), abs=1e-3)
 
 
 def test_gradients(step, new_names):
-    arrays, _, _, gradients = step
+    arrays, gradients = step.arrays, step.gradients
     assert len(gradients) == arrays["n_params_with_grad"]
     assert not [name for name in gradients if name.startswith(("backbone.conv1", "backbone.bn1", "backbone.layer1"))]
     for name, gradient in gradients.items():
