@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qdtrack_ros.cli.options import add_model_options, overrides, positive
+from qdtrack_ros.files import check_writable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,6 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
     from qdtrack_ros.cli.evaluate import write_json
     from qdtrack_ros.cli.machine import describe_machine
 
+    if arguments.json is not None:
+        check_writable(arguments.json)
     limit_threads(arguments.threads)
     machine = describe_machine()  # before the measurement adds to the load
     results = MEASUREMENTS[arguments.what](arguments)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -88,3 +89,21 @@ def test_node_gets_its_ros_arguments_untouched(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("qdtrack_ros.cli.node.run", take)
     assert cli.main(["node", "--ros-args", "-p", "device:=cpu", "--help"]) == 0
     assert given == [["--ros-args", "-p", "device:=cpu", "--help"]]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["track", "no video", "--mot", "{}"],
+        ["track", "no video", "-o", "{}"],
+        ["evaluate", "no video", "--json", "{}"],
+        ["benchmark", "association", "--json", "{}"],
+    ],
+)
+def test_a_result_that_cannot_be_written_is_refused_before_the_work(words: list[str], tmp_path: Path, capsys) -> None:
+    (tmp_path / "file").touch()
+    output = tmp_path / "file" / "result"
+    assert cli.main([word.format(output) for word in words]) == cli.EXIT_FAILED
+    captured = capsys.readouterr()
+    assert f"{output} cannot be written: {tmp_path}/file is a file, not a folder" in captured.err
+    assert captured.out == "" and captured.err.count("\n") == 1
