@@ -71,22 +71,24 @@ def read_waymo(folder: str | os.PathLike[str], names: str = "*", in_memory: bool
         ImportError: pyarrow is not installed.
     """
     root = Path(folder)
-    pictures, boxes = root / "camera_image", root / "camera_box"
-    files = sorted(pictures.glob("*.parquet"))
+    images, boxes = root / "camera_image", root / "camera_box"
+    files = sorted(images.glob("*.parquet"))
     if not files:
-        raise DataError(f"{pictures}: no parquet file; expected one per segment, as Waymo's Perception v2 has them")
-    faults = Faults(root)
+        raise DataError(f"{images}: no parquet file; expected one per segment, as Waymo's Perception v2 has them")
+    faults, pictures = Faults(root), _Pictures()
     found: list[Sequence] = []
     for file in files:
         cameras = [number for number, name in CAMERAS.items() if fnmatchcase(f"{file.stem}/{name}", names)]
         if cameras:
             rows = _read_boxes(boxes / file.name, faults) if boxes.is_dir() else []
-            found += _segment(file, rows, cameras, in_memory, faults)
+            found += _segment(file, rows, cameras, pictures, in_memory, faults)
     faults.close()
     return tuple(found)
 
 
-def _segment(file: Path, boxes: list[_Row], cameras: list[int], in_memory: bool, faults: Faults) -> Iterator[Sequence]:
+def _segment(
+    file: Path, boxes: list[_Row], cameras: list[int], pictures: _Pictures, in_memory: bool, faults: Faults
+) -> Iterator[Sequence]:
     """The sequences of a segment's cameras."""
     places = _read_places(file, faults)
     identities = numbered(row.key for row in boxes)
@@ -96,15 +98,14 @@ def _segment(file: Path, boxes: list[_Row], cameras: list[int], in_memory: bool,
     for camera, stamp in annotations.keys() - places.keys():
         reason = f"boxes of camera {CAMERAS[camera]} at {stamp}, but no picture of it in camera_image"
         faults.add(reason, path=file.parent.parent / "camera_box" / file.name)
-    store = _Pictures(file)
     for camera in cameras:
         stamps = sorted(stamp for number, stamp in places if number == camera)
         frames = []
         for index, stamp in enumerate(stamps):
             row_number = places[camera, stamp]
-            load = partial(store.load, row_number)
+            load = partial(pictures.load, file, row_number)
             if in_memory:
-                load = partial(decode_picture, store.data(row_number), f"{file}, row {row_number}")
+                load = partial(decode_picture, pictures.data(file, row_number), f"{file}, row {row_number}")
             here = tuple(annotations.get((camera, stamp), ()))
             frames.append(Frame(index, 1000 * stamp, None, None, here, load))
         if frames:
@@ -171,42 +172,47 @@ def _box(row: Mapping[str, Any], file: Path) -> _Row:
 
 
 class _Pictures:
-    """Pictures of a ``camera_image`` file by row. Picklable; no file is kept open, so that it may cross a fork."""
+    """Pictures of ``camera_image`` files by file and row. Picklable; keeps no file open, so that it may cross a fork.
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._group: tuple[int, Any] = (0, None)  # first row, and the pictures of the row group read last
+    All sequences of a source share one: what is kept is the row group read last, not one of each segment.
+    """
+
+    def __init__(self) -> None:
+        self._kept: tuple[Path | None, int, Any] = (None, 0, ())  # file, first row, column of pictures
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"file": self._file}
+        return {}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
+        self.__init__()  # type: ignore[misc]
 
-    def data(self, row: int) -> bytes:
+    def data(self, file: Path, row: int) -> bytes:
         """The picture of a row as it is stored."""
-        first, column = self._group
-        if column is None or not first <= row < first + len(column):
-            first, column = self._group = self._read_group(row)
+        kept, first, column = self._kept
+        if kept != file or not first <= row < first + len(column):
+            first, column = _read_group(file, row)
+            self._kept = (file, first, column)
         return column[row - first].as_py() or b""
 
-    def load(self, row: int) -> Image:
+    def load(self, file: Path, row: int) -> Image:
         """The picture of a row, uint8 [H, W, 3] BGR; ``DataError`` when it is damaged."""
-        return decode_picture(self.data(row), f"{self._file}, row {row}")
+        return decode_picture(self.data(file, row), f"{file}, row {row}")
 
-    def _read_group(self, row: int) -> tuple[int, Any]:
-        try:
-            with _parquet().ParquetFile(self._file) as file:
-                first = 0
-                for group in range(file.num_row_groups):
-                    count = file.metadata.row_group(group).num_rows
-                    if row < first + count:
-                        # Threads of a library do not survive a fork: a data worker would wait for them forever.
-                        return first, file.read_row_group(group, [_PICTURE], use_threads=False).column(0)
-                    first += count
-        except (OSError, ValueError) as error:
-            raise DataError(f"{self._file}: cannot be read ({error})") from error
-        raise DataError(f"{self._file}: row {row} is gone; the file has {first}")
+
+def _read_group(path: Path, row: int) -> tuple[int, Any]:
+    """First row and pictures of the row group that a row is in."""
+    try:
+        with _parquet().ParquetFile(path) as file:
+            first = 0
+            for group in range(file.num_row_groups):
+                count = file.metadata.row_group(group).num_rows
+                if row < first + count:
+                    # Threads of a library do not survive a fork: a data worker would wait for them forever.
+                    return first, file.read_row_group(group, [_PICTURE], use_threads=False).column(0)
+                first += count
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
+    raise DataError(f"{path}: row {row} is gone; the file has {first}")
 
 
 def _rows(

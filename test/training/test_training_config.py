@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
-from qdtrack_ros.configuration import ConfigurationError
+from qdtrack_ros.configuration import ConfigurationError, build
+from qdtrack_ros.data.formats import FORMATS
 from qdtrack_ros.resources import share_path
-from qdtrack_ros.training.config import LossConfig, SourceConfig, load_training_config
+from qdtrack_ros.training.config import CROPS, LossConfig, SourceConfig, load_training_config
 from qdtrack_ros.training.sources import cached, every, label_indices, open_pair_sources, open_sequence, weights_file
 
 
@@ -18,6 +23,36 @@ def test_the_recipe_of_the_shipped_model_loads():
     assert config.preset == "pedestrian" and len(config.sources) > 5 and config.validation is not None
     kitti = [s for s in config.sources if s.format == "kitti"]
     assert len({s.path for s in kitti}) == len(kitti) and all(s.labels["Pedestrian"] == "person" for s in kitti)
+
+
+def test_the_page_on_training_has_an_example_of_every_format():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```yaml\n(.*?)^```$", page[page.index("## Formats") :], re.MULTILINE | re.DOTALL)
+    sources = [build(SourceConfig, row, "source") for block in blocks for row in yaml.safe_load(block)]
+    assert sorted(source.format for source in sources) == sorted([*FORMATS, CROPS])
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ({"format": "kitti", "path": "x"}, "source x has no annotations; format kitti needs a label file"),
+        ({"format": "waymo", "path": "x", "annotations": "y"}, "format waymo has no annotations apart from its path"),
+    ],
+)
+def test_annotations_that_a_format_needs_or_has_not_are_named(source, message):
+    with pytest.raises(ConfigurationError, match=message):
+        build(SourceConfig, source, "source")
+
+
+def test_sequences_of_a_source_share_its_weight_by_their_frames(tmp_path):
+    rows = [{"name": "a.jpg", "videoName": name, "frameIndex": i} for name, n in (("a", 1), ("b", 3)) for i in range(n)]
+    (tmp_path / "all.json").write_text(json.dumps(rows))
+    config = SourceConfig("bdd100k", "images", "all.json", weight=2.0)
+    sources = open_pair_sources(config, tmp_path, ("car",), cache=False)
+    assert [(source.name, source.weight) for source in sources] == [("a", 0.5), ("b", 1.5)]
+    with pytest.raises(ConfigurationError, match="has 2 sequences, expected one; choose it by `sequences`"):
+        open_sequence(config, tmp_path)
+    assert open_sequence(dataclasses.replace(config, sequences="b"), tmp_path).name == "b"
 
 
 def test_overrides(tmp_path):
