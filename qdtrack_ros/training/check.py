@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from qdtrack_ros.configuration import ConfigurationError
-from qdtrack_ros.data.crops import CROP_LABEL, CropSet
+from qdtrack_ros.data.crops import CROP_LABEL
 from qdtrack_ros.data.pair_sources import CropSource, SequenceSource
-from qdtrack_ros.data.types import REPORTED_FAULTS, DataError, Frame
+from qdtrack_ros.data.types import DataError
 from qdtrack_ros.inference.presets import load_preset
 from qdtrack_ros.models.weights_file import CheckpointError
 from qdtrack_ros.training.config import SourceConfig, TrainingConfig
 from qdtrack_ros.training.module import TrainingError
+from qdtrack_ros.training.picture_check import PictureReport, look_at_crops, look_at_sequences
 from qdtrack_ros.training.sources import IGNORE, label_indices, open_pair_sources, open_sequence
 from qdtrack_ros.training.train import build_model
 
 T = TypeVar("T")
 
-SAMPLED_PICTURES = 12  # of a source are decoded where not all are; at least one of each sequence
 _EXPECTED = (ConfigurationError, DataError, TrainingError, CheckpointError, ImportError, OSError)
 
 
@@ -113,14 +113,15 @@ def check_source(config: SourceConfig, root: Path, labels: Sequence[str], all_pi
     opened = _attempt(lambda: open_pair_sources(config, root, labels, cache=False), report.errors)
     if opened is None:
         return report
-    videos = [source for source in opened if isinstance(source, SequenceSource)]
     for source in opened:
         if isinstance(source, CropSource):
-            _count_crops(report, source, config, all_pictures)
+            _count_crops(report, source, config)
+            _take(report, look_at_crops(source.crops, all_pictures))
+    videos = [source for source in opened if isinstance(source, SequenceSource)]
     if videos:
         _count(report, videos, config)
-        _look(report, videos, all_pictures)
-        _judge(report, config)
+        _take(report, look_at_sequences([source.sequence for source in videos], all_pictures))
+    _judge(report, config)
     return report
 
 
@@ -134,7 +135,7 @@ def check_validation(
     if indices is not None and sequence is not None:
         source = SequenceSource(sequence, config.weight, config.scope, indices)
         _count(report, [source], config)
-        _look(report, [source], all_pictures)
+        _take(report, look_at_sequences([sequence], all_pictures))
         if not report.boxes:
             report.errors.append(f"no object to validate on; it has {_labels_there(report)}")
     return report
@@ -147,6 +148,12 @@ def _attempt(action: Callable[[], T], errors: list[str]) -> T | None:
     except _EXPECTED as error:
         errors.append(str(error) or type(error).__name__)
         return None
+
+
+def _take(report: SourceReport, found: PictureReport) -> None:
+    report.pictures += found.decoded
+    report.errors += found.errors
+    report.warnings += found.warnings
 
 
 def _count(report: SourceReport, sources: Sequence[SequenceSource], config: SourceConfig) -> None:
@@ -205,95 +212,13 @@ def _labels_there(report: SourceReport) -> str:
     return ", ".join(use.label for use in report.labels if use.boxes) or "no annotations at all"
 
 
-def _look(report: SourceReport, sources: Sequence[SequenceSource], all_pictures: bool) -> None:
-    """Look for pictures that are missing, damaged or of another size, and for boxes beside them."""
-    missing, damaged, resized, outside = _Places(), _Places(), _Places(), _Places()
-    share = max(1, SAMPLED_PICTURES // len(sources))
-    for source in sources:
-        frames = source.sequence.frames
-        gone = {frame.index for frame in frames if frame.path is not None and not frame.path.is_file()}
-        missing.extend(str(frames[index].path) for index in sorted(gone))
-        decoded: dict[int, tuple[int, int]] = {}
-        for index in range(len(frames)) if all_pictures else _spread(len(frames), share):
-            if index in gone:
-                continue
-            try:
-                height, width = frames[index].load().shape[:2]
-            except DataError as error:
-                damaged.append(str(error))
-                continue
-            decoded[index] = (width, height)
-            stated = (frames[index].width, frames[index].height)
-            if None not in stated and stated != (width, height):
-                resized.append(
-                    f"{_place(source, frames[index])}: {width}x{height}, annotated as {stated[0]}x{stated[1]}"
-                )
-        report.pictures += len(decoded)
-        outside.extend(_beside(source, decoded))
-    report.errors += [
-        *missing.told("pictures are missing"),
-        *damaged.told("pictures cannot be decoded"),
-        *resized.told("pictures are not of the size that the annotations say"),
-    ]
-    report.warnings += outside.told("boxes lie wholly outside their picture, and will be left out")
-
-
-def _beside(source: SequenceSource, decoded: dict[int, tuple[int, int]]) -> Iterator[str]:
-    """Boxes without a pixel in their picture, where its size is known: stated, decoded, or that of its video."""
-    common = next(iter(decoded.values()), None) if source.sequence.is_video else None
-    for frame in source.sequence.frames:
-        size = decoded.get(frame.index) or (frame.width, frame.height)
-        if None in size:
-            if common is None:
-                continue
-            size = common
-        width, height = size
-        for annotation in frame.annotations:
-            x1, y1, x2, y2 = annotation.box
-            if x1 >= (width or 0) or y1 >= (height or 0) or x2 <= 0 or y2 <= 0:
-                box = f"{x1:g} {y1:g} {x2:g} {y2:g}"
-                yield f"{_place(source, frame)}: {annotation.label} at {box}, the picture is {width}x{height}"
-
-
-def _place(source: SequenceSource, frame: Frame) -> str:
-    return str(frame.path) if frame.path is not None else f"{source.name}, frame {frame.index}"
-
-
-def _spread(count: int, wanted: int) -> list[int]:
-    """Up to ``wanted`` of ``count`` indices, evenly spread."""
-    chosen = min(count, wanted)
-    return [(2 * step + 1) * count // (2 * chosen) for step in range(chosen)]
-
-
-class _Places(list[str]):
-    """Places of one kind of fault."""
-
-    def told(self, what: str) -> list[str]:
-        """The kind and the first places; nothing where there are none."""
-        if not self:
-            return []
-        more = len(self) - REPORTED_FAULTS
-        lines = [f"{len(self)} {what}", *(f"  {place}" for place in self[:REPORTED_FAULTS])]
-        return ["\n".join([*lines, f"  ... and {more} more"] if more > 0 else lines)]
-
-
-def _count_crops(report: SourceReport, source: CropSource, config: SourceConfig, all_pictures: bool) -> None:
-    crops: CropSet = source.crops
-    pictures = [load for loads in crops.pictures for load in loads]
-    partners = [_partners(range(len(loads)), config.scope) for loads in crops.pictures]
-    report.sequences = report.identities = len(crops.identities)
-    report.frames = report.boxes = len(pictures)
+def _count_crops(report: SourceReport, source: CropSource, config: SourceConfig) -> None:
+    """Fill in the figures of crops, each of which is an object."""
+    partners = [_partners(range(len(pictures)), config.scope) for pictures in source.crops.pictures]
+    report.sequences = report.identities = len(partners)
+    report.frames = report.boxes = sum(len(pictures) for pictures in source.crops.pictures)
     report.lone, report.pairs = partners.count(0), sum(partners)
-    report.labels = (LabelUse(CROP_LABEL, len(pictures), config.labels.get(CROP_LABEL)),)
-    damaged = _Places()
-    for index in range(len(pictures)) if all_pictures else _spread(len(pictures), SAMPLED_PICTURES):
-        try:
-            pictures[index]()
-            report.pictures += 1
-        except DataError as error:
-            damaged.append(str(error))
-    report.errors += damaged.told("pictures cannot be decoded")
-    _judge(report, config)
+    report.labels = (LabelUse(CROP_LABEL, report.boxes, config.labels.get(CROP_LABEL)),)
 
 
 _COLUMNS = ("frames", "boxes", "identities", "lone", "pairs", "ignored", "decoded")
