@@ -36,8 +36,9 @@ BAGS = ["rosbags>=0.11"]
 WAYMO = ["pyarrow"]
 CLUSTER = ["ray"]
 VIDEO = ["av"]
-# trackeval brings opencv-python, whose files are those of opencv-python-headless: the two must be of one version.
-EVAL = ["trackeval==1.3.*", "scipy", "opencv-python<5"]
+EVAL = ["scipy"]
+# To check metrics. It brings opencv-python, whose files are those of opencv-python-headless: both must be of one version.
+TRACKEVAL = ["trackeval==1.3.*", "opencv-python<5"]
 
 setup(
     name="qdtrack_ros",
@@ -65,9 +66,10 @@ setup(
         "eval": EVAL + BAGS,
         "onnx": ONNX,
         "train": TRAIN,
+        "trackeval": TRACKEVAL,
         "video": VIDEO,
         "waymo": WAYMO,
-        "all": BAGS + CLUSTER + EVAL + ONNX + TRAIN + VIDEO + WAYMO,
+        "all": BAGS + CLUSTER + EVAL + ONNX + TRACKEVAL + TRAIN + VIDEO + WAYMO,
     },
     entry_points={"console_scripts": ["qdtrack = qdtrack_ros.cli.main:main"]},
     zip_safe=False,

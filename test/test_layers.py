@@ -29,7 +29,7 @@ ALLOWED = {
     "rclpy": "node/",
     "qdtrack_ros.msg": "node/",
     "lightning": "training/",
-    "trackeval": "evaluation/metrics.py",
+    "trackeval": "evaluation/cross_check.py",
     "rosbags": "data/rosbag.py",
     "pyarrow": "data/waymo.py",
     "ray": "cli/parallel.py",

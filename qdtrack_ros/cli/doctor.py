@@ -50,7 +50,8 @@ PACKAGES = (
     Package("pyarrow", ("pyarrow",), "Waymo's files", "pip install pyarrow"),
     Package("ray", ("ray",), "a cluster for many sources", "pip install ray"),
     Package("lightning", ("lightning",), "training", "pip install lightning"),
-    Package("trackeval", ("trackeval",), "metrics", "pip install trackeval==1.3.0"),
+    Package("scipy", ("scipy",), "metrics", "pip install scipy"),
+    Package("trackeval", ("trackeval",), "checking metrics", "pip install trackeval==1.3.0"),
 )
 # Looked up, not imported: importing them would take memory on the GPU.
 ENGINES = (

@@ -22,7 +22,8 @@ def read_kitti_sequence(
     """One KITTI tracking sequence; frame numbers are 0-based, in the labels as in the pictures.
 
     ``DontCare`` boxes become regions (``ignore`` and ``crowd``) without identity. Visibility is a rough figure from the
-    occlusion column.
+    occlusion column. Boxes that the benchmark does not count, being truncated or hidden to an unknown part, have a
+    difficulty of 2, the others of 1.
 
     Args:
         label_file: e.g. ``label_02/0000.txt``.
@@ -79,5 +80,8 @@ def _parse_row(fields: list[str], frame_count: int) -> tuple[int, Annotation]:
         raise RowError(f"box is {x1:g} {y1:g} {x2:g} {y2:g}, expected left < right and top < bottom")
     region = fields[2] == "DontCare"
     instance_id = identity(fields[1])
-    visibility = VISIBILITY_OF_OCCLUSION.get(integer(fields[4], "occluded"), 1.0)
-    return index, Annotation((x1, y1, x2, y2), fields[2], None if region else instance_id, region, region, visibility)
+    truncated, occluded = number(fields[3], "truncated"), integer(fields[4], "occluded")
+    visibility = VISIBILITY_OF_OCCLUSION.get(occluded, 1.0)
+    difficulty = 2 if truncated > 0 or occluded > max(VISIBILITY_OF_OCCLUSION) else 1
+    box, identified = (x1, y1, x2, y2), None if region else instance_id
+    return index, Annotation(box, fields[2], identified, region, region, visibility, difficulty)

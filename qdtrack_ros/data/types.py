@@ -57,7 +57,8 @@ class Annotation:
         ignore: the source says not to count this box, neither as found nor as missed.
         crowd: the box is a region that holds objects not labelled one by one.
         visibility: visible part in [0, 1]; 1 where the source does not tell.
-        difficulty: level that the source gives (Waymo: 1 or 2); 0 where it gives none.
+        difficulty: level that the source gives (Waymo: 1 or 2; KITTI: 2 for boxes that its benchmark leaves out); 0
+            where it gives none.
     """
 
     box: tuple[float, float, float, float]

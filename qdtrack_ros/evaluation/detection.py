@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from qdtrack_ros.data.types import Annotation, DataError
-from qdtrack_ros.evaluation.rules import MOT_RULES, Boxes, FrameTruth, TruthRules, covered, ious
+from qdtrack_ros.evaluation.boxes import Boxes, covered, ious
+from qdtrack_ros.evaluation.rules import MOT_RULES, FrameTruth, TruthRules
 
 RECALL_POINTS = np.linspace(0.0, 1.0, 101)
 
@@ -56,7 +58,7 @@ def average_precision(
     """
     if len(truth) != len(detections):
         raise DataError(f"ground truth of {len(truth)} images but detections of {len(detections)}; expected as many")
-    lenient = TruthRules(rules.labels, rules.distractors, forgive_ignored=True)
+    lenient = replace(rules, forgive_ignored=True)
     frames = [FrameTruth(annotations, lenient) for annotations in truth]
     total = sum(int(frame.counted.sum()) for frame in frames)
     if total == 0:

@@ -1,44 +1,129 @@
-"""What of the ground truth counts, and on which of its boxes a detection is neither right nor wrong."""
+"""What of the ground truth counts, class by class, and on which boxes a track is neither right nor wrong."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 from qdtrack_ros.data.types import Annotation
-
-Boxes = npt.NDArray[np.float64]
+from qdtrack_ros.evaluation.boxes import Boxes
 
 REGION_LABELS = frozenset({"DontCare", "crowd"})  # KITTI's and MOT20's names for regions of any content
 
 
 @dataclass(frozen=True)
 class TruthRules:
-    """Roles of ground truth boxes by label and flag.
+    """Roles of ground truth boxes by label and flag, for one evaluated class.
 
     Attributes:
-        labels: classes that are evaluated; boxes of theirs flagged ``ignore`` or ``crowd`` do not count as missed.
-        distractors: classes that look like them: a detection matched with such a box is removed before counting.
-        forgive_ignored: also remove detections matched with an ``ignore`` box of these classes, and those that lie more
-            than half in a ``crowd`` region. MOTChallenge does not: there a detection on a box flagged 0 is a false
-            positive.
+        labels: what the ground truth calls the class; boxes of it flagged ``ignore`` or ``crowd`` need not be found.
+        distractors: classes that look like it: a track matched with such a box is removed before counting.
+        forgive_ignored: also remove tracks matched with an ``ignore`` box of these classes, and unmatched tracks that
+            lie more than half in a ``crowd`` region. MOTChallenge does not: there a track on a box flagged 0 is a
+            false positive.
+        regions: further classes whose ``crowd`` boxes are such regions.
+        all_compete: boxes of other classes keep tracks from being matched with a distractor, as in MOTChallenge;
+            elsewhere there is no telling what they are.
+        max_difficulty: boxes of a higher ``difficulty`` are as if flagged ``ignore``; None lets all count.
+        min_height: unmatched tracks no higher than this are removed, in pixels.
+        track_labels: what trackers call the class, where that differs from ``labels``.
     """
 
     labels: frozenset[str]
     distractors: frozenset[str] = frozenset()
     forgive_ignored: bool = False
+    regions: frozenset[str] = REGION_LABELS
+    all_compete: bool = False
+    max_difficulty: int | None = None
+    min_height: float = 0.0
+    track_labels: frozenset[str] = frozenset()
 
+    @property
+    def tracked_as(self) -> frozenset[str]:
+        """Labels of tracks that are meant for this class."""
+        return self.track_labels or self.labels
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """The classes of a benchmark, each evaluated by its own rules.
+
+    Attributes:
+        name: for reports.
+        classes: rules by the name of the class, in the order of the benchmark's tables.
+        groups: classes whose boxes are also counted together, by the name of the group.
+        means: the benchmark reports means over its classes.
+    """
+
+    name: str
+    classes: Mapping[str, TruthRules]
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    means: bool = False
+
+
+PERSON_LABELS = frozenset({"pedestrian", "person"})  # of our presets
 
 MOT_RULES = TruthRules(
-    frozenset({"pedestrian"}), frozenset({"person_on_vehicle", "static_person", "distractor", "reflection"})
+    frozenset({"pedestrian"}),
+    frozenset({"person_on_vehicle", "static_person", "distractor", "reflection"}),
+    all_compete=True,
+    track_labels=PERSON_LABELS,
 )
-MOT20_RULES = TruthRules(MOT_RULES.labels, MOT_RULES.distractors | {"non_mot_vehicle"})
-KITTI_CAR_RULES = TruthRules(frozenset({"Car"}), frozenset({"Van"}), forgive_ignored=True)
-KITTI_PEDESTRIAN_RULES = TruthRules(frozenset({"Pedestrian"}), frozenset({"Person"}), forgive_ignored=True)
+MOT20_RULES = TruthRules(
+    MOT_RULES.labels, MOT_RULES.distractors | {"non_mot_vehicle"}, all_compete=True, track_labels=PERSON_LABELS
+)
+MOT = Benchmark("MOTChallenge", {"pedestrian": MOT_RULES})
+MOT20 = Benchmark("MOT20", {"pedestrian": MOT20_RULES})
+
+# Of KITTI's boxes, those that reach beyond the picture or are hidden to an unknown part have a difficulty of 2.
+KITTI_CAR_RULES = TruthRules(
+    frozenset({"Car"}),
+    frozenset({"Van"}),
+    forgive_ignored=True,
+    max_difficulty=1,
+    min_height=25.0,
+    track_labels=frozenset({"Car", "car", "vehicle"}),
+)
+KITTI_PEDESTRIAN_RULES = TruthRules(
+    frozenset({"Pedestrian"}),
+    frozenset({"Person"}),  # a person sitting
+    forgive_ignored=True,
+    max_difficulty=1,
+    min_height=25.0,
+    track_labels=PERSON_LABELS | {"Pedestrian"},
+)
+KITTI = Benchmark("KITTI", {"car": KITTI_CAR_RULES, "pedestrian": KITTI_PEDESTRIAN_RULES})
+
 COCO_PERSON_RULES = TruthRules(frozenset({"person"}), forgive_ignored=True)
+
+# The names of the first release (2020) beside today's, as the toolkit's configs/box_track.toml maps them.
+_BDD100K_NAMES = {
+    "pedestrian": ("pedestrian", "person"),
+    "rider": ("rider",),
+    "car": ("car", "caravan", "van"),
+    "bus": ("bus",),
+    "truck": ("truck",),
+    "train": ("train",),
+    "motorcycle": ("motorcycle", "motor"),
+    "bicycle": ("bicycle", "bike"),
+}
+_BDD100K_IGNORED = frozenset({"other person", "other vehicle", "trailer"})
+_BDD100K_REGIONS = _BDD100K_IGNORED.union(*_BDD100K_NAMES.values())
+BDD100K = Benchmark(
+    "BDD100K",
+    {
+        name: TruthRules(frozenset(names), forgive_ignored=True, regions=_BDD100K_REGIONS)
+        for name, names in _BDD100K_NAMES.items()
+    },
+    {
+        "HUMAN": ("pedestrian", "rider"),
+        "VEHICLE": ("car", "truck", "bus", "train"),
+        "BIKE": ("motorcycle", "bicycle"),
+    },
+    means=True,
+)
 
 
 def mot_rules(benchmark: str) -> TruthRules:
@@ -50,61 +135,37 @@ class FrameTruth:
     """Boxes of one frame sorted by role; float64 [N, 4] xyxy.
 
     Attributes:
-        counted: rows of ``boxes`` that detections must find.
-        neutral: rows of ``boxes`` whose detections are removed.
+        counted: rows of ``boxes`` that tracks must find.
+        neutral: rows of ``boxes`` whose tracks are removed.
         regions: crowd regions, [R, 4].
         ids: identities of ``boxes``, -1 for none.
     """
 
     def __init__(self, annotations: Sequence[Annotation], rules: TruthRules) -> None:
-        looked_like = rules.labels | rules.distractors | REGION_LABELS
-        forgiven = [rules.forgive_ignored and row.label in looked_like for row in annotations]
-        region = [forgive and row.crowd for forgive, row in zip(forgiven, annotations, strict=True)]
-        single = [
-            (row, forgive)
-            for row, forgive, is_region in zip(annotations, forgiven, region, strict=True)
-            if not is_region
-        ]
-        singles = [row for row, _ in single]
+        own = rules.labels | rules.distractors
+        forgive = rules.forgive_ignored
+        regions, singles = [], []
+        for row in annotations:
+            if forgive and row.crowd and (row.label in own or row.label in rules.regions):
+                regions.append(row.box)
+            elif rules.all_compete or row.label in own:
+                singles.append(row)
+        hard = rules.max_difficulty
+        ignored = [row.ignore or (hard is not None and row.difficulty > hard) for row in singles]
         self.boxes: Boxes = np.array([row.box for row in singles], np.float64).reshape(-1, 4)
         self.ids = np.array([-1 if row.instance_id is None else row.instance_id for row in singles], np.int64)
         self.counted = np.array(
-            [row.label in rules.labels and not row.ignore and not row.crowd for row in singles], np.bool_
+            [
+                row.label in rules.labels and not row.crowd and not ignore
+                for row, ignore in zip(singles, ignored, strict=True)
+            ],
+            np.bool_,
         )
         self.neutral = np.array(
-            [row.label in rules.distractors or (forgive and row.ignore) for row, forgive in single], np.bool_
+            [
+                row.label in rules.distractors or (forgive and ignore and row.label in own)
+                for row, ignore in zip(singles, ignored, strict=True)
+            ],
+            np.bool_,
         )
-        crowds = [row.box for row, is_region in zip(annotations, region, strict=True) if is_region]
-        self.regions: Boxes = np.array(crowds, np.float64).reshape(-1, 4)
-
-
-def intersections(first: Boxes, second: Boxes) -> Boxes:
-    """Areas shared by every box of ``first`` [N, 4] with every one of ``second`` [M, 4]: float64 [N, M]."""
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    shared: Boxes = np.prod(np.maximum(high - low, 0.0), axis=2)
-    return shared
-
-
-def areas(boxes: Boxes) -> Boxes:
-    """Areas of ``boxes`` [N, 4]: float64 [N]."""
-    area: Boxes = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    return area
-
-
-def ious(first: Boxes, second: Boxes) -> Boxes:
-    """Intersection over union, float64 [N, M]; 0 where both boxes have no area."""
-    shared = intersections(first, second)
-    union = areas(first)[:, None] + areas(second)[None, :] - shared
-    overlap: Boxes = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-    return overlap
-
-
-def covered(boxes: Boxes, regions: Boxes) -> Boxes:
-    """Part of each box in the region that holds most of it, float64 [N]."""
-    if len(regions) == 0 or len(boxes) == 0:
-        return np.zeros(len(boxes))
-    own = areas(boxes)
-    most = intersections(boxes, regions).max(axis=1)
-    part: Boxes = np.divide(most, own, out=np.zeros_like(most), where=own > 0)
-    return part
+        self.regions: Boxes = np.array(regions, np.float64).reshape(-1, 4)

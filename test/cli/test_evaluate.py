@@ -7,7 +7,7 @@ import pytest
 
 from qdtrack_ros.cli import main as cli
 
-pytest.importorskip("trackeval")
+pytest.importorskip("scipy")
 
 
 @pytest.mark.usefixtures("colour_engine")

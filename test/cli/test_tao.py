@@ -74,7 +74,7 @@ def test_track(weights: Path, crossing: Path, tmp_path: Path, capsys: pytest.Cap
 
 
 def test_evaluate_compares_persons(weights: Path, crossing: Path, tmp_path: Path) -> None:
-    pytest.importorskip("trackeval")
+    pytest.importorskip("scipy")
     report = tmp_path / "report.json"
     words = ["evaluate", str(crossing), "--max-frames", "2", "--json", str(report)]
     assert cli.main([*words, *options(weights)]) == 0

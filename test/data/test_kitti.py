@@ -43,8 +43,15 @@ def test_rows(tmp_path: Path, pictures: Path):
     assert len(sequence.frames[0].annotations) == 2
     car = sequence.frames[1].annotations[0]
     assert (car.label, car.instance_id, car.ignore, car.visibility) == ("Car", 0, False, 0.2)
+    assert car.difficulty == 1
     assert sequence.frames[1].timestamp_ns == 100_000_000
     assert int(sequence.frames[1].load()[0, 0, 0]) == 1
+
+
+def test_boxes_that_the_benchmark_leaves_out_are_difficult(tmp_path: Path, pictures: Path):
+    rows = [f"0 {index} Car {state} 1.5 10 20 30 40" for index, state in enumerate(("0 2", "1 0", "0 3"))]
+    annotations = read_kitti_sequence(labels(tmp_path, *rows), pictures).frames[0].annotations
+    assert [row.difficulty for row in annotations] == [1, 2, 2]
 
 
 def test_faulty_rows_are_listed(tmp_path: Path, pictures: Path):

@@ -1,20 +1,30 @@
-"""Tracking metrics against hand-computed cases and against TrackEval's own way over files."""
+"""Tracking metrics against hand-computed cases; test_trackeval.py has the comparison with TrackEval."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 
-from qdtrack_ros.data.mot import MOT_CLASSES, read_mot_annotations
 from qdtrack_ros.data.types import Annotation, DataError
-from qdtrack_ros.evaluation.metrics import Metrics, combine, evaluate_sequence
-from qdtrack_ros.evaluation.mot_writer import write_mot
-from qdtrack_ros.evaluation.rules import KITTI_PEDESTRIAN_RULES, MOT20_RULES, MOT_RULES, TruthRules, mot_rules
-
-trackeval = pytest.importorskip("trackeval")
+from qdtrack_ros.evaluation.metrics import (
+    Metrics,
+    class_mean,
+    combine,
+    combine_classes,
+    evaluate_classes,
+    evaluate_sequence,
+)
+from qdtrack_ros.evaluation.rules import (
+    BDD100K,
+    KITTI_PEDESTRIAN_RULES,
+    MOT,
+    MOT20_RULES,
+    MOT_RULES,
+    TruthRules,
+    mot_rules,
+)
 
 BOX = (10.0, 10.0, 30.0, 50.0)
 OTHER = (100.0, 10.0, 120.0, 50.0)
@@ -24,13 +34,15 @@ class Tracks(NamedTuple):
     ids: np.ndarray
     boxes: np.ndarray
     scores: np.ndarray
+    labels: np.ndarray
 
 
-def tracks(*rows: tuple[int, tuple[float, ...]]) -> Tracks:
+def tracks(*rows: tuple[int, tuple[float, ...]], label: int = 0) -> Tracks:
     return Tracks(
         np.array([row[0] for row in rows], np.int64),
         np.array([row[1] for row in rows], np.float32).reshape(-1, 4),
         np.ones(len(rows), np.float32),
+        np.full(len(rows), label, np.int64),
     )
 
 
@@ -137,76 +149,46 @@ def test_rules_by_benchmark():
     assert mot_rules("PETS09-S2L1") is MOT_RULES
 
 
-def crowded(seed: int, frames: int = 60, people: int = 25) -> tuple[list[str], list[Tracks]]:
-    """A crowd on quarter-pixel boxes (exact in any precision): rows of gt.txt, and the output of a poor tracker."""
-    random = np.random.default_rng(seed)
-    start = random.integers(0, 1200, (people, 2)) / 4
-    speed = random.integers(-12, 13, (people, 2)) / 4
-    size = random.integers(80, 200, (people, 2)) / 4
-    classes = random.choice([1, 1, 1, 1, 2, 3, 7, 8, 12], people)
-    rows, output = [], []
-    for frame in range(frames):
-        found = []
-        for index in range(people):
-            if random.random() < 0.1:
-                continue
-            left, top = start[index] + frame * speed[index]
-            width, height = size[index]
-            flag = int(classes[index] == 1 and random.random() > 0.1)
-            rows.append(f"{frame + 1},{index + 1},{left},{top},{width},{height},{flag},{classes[index]},0.5")
-            if random.random() < 0.8:
-                dx, dy = random.integers(-30, 31, 2) / 4
-                box = (left + dx, top + dy, left + dx + width, top + dy + height)
-                found.append((index + people * int(frame > 30 and index % 3 == 0), box))
-        output.append(tracks(*found))
-    return rows, output
+def test_kitti_leaves_out_hard_boxes_and_small_tracks():
+    hard = [[Annotation(BOX, "Pedestrian", 1, difficulty=1), Annotation(OTHER, "Pedestrian", 2, difficulty=2)]]
+    neither = evaluate(hard, [tracks((1, BOX))], KITTI_PEDESTRIAN_RULES)
+    assert (neither.false_negatives, neither.truth_boxes) == (0, 1)
+    assert evaluate(hard, [tracks((1, BOX), (2, OTHER))], KITTI_PEDESTRIAN_RULES).false_positives == 0
+    assert evaluate(hard, [tracks((1, BOX), (2, (300, 0, 320, 25)))], KITTI_PEDESTRIAN_RULES).false_positives == 0
+    assert evaluate(hard, [tracks((1, BOX), (2, (300, 0, 320, 26)))], KITTI_PEDESTRIAN_RULES).false_positives == 1
 
 
-@pytest.mark.parametrize(("benchmark", "seed"), [("MOT15", 1), ("MOT17", 2), ("MOT20", 3)])
-def test_equal_to_trackeval_over_files(tmp_path: Path, benchmark: str, seed: int):
-    rows, output = crowded(seed)
-    name, text = f"{benchmark}-01", "\n".join(rows) + "\n"
-    truth_file = tmp_path / "gt" / name / "gt" / "gt.txt"
-    truth_file.parent.mkdir(parents=True)
-    truth_file.write_text(text)
-    write_mot(tmp_path / "trackers" / "ours" / "data" / f"{name}.txt", output)
-    dataset = trackeval.datasets.MotChallenge2DBox(
-        {
-            "GT_FOLDER": str(tmp_path / "gt"),
-            "TRACKERS_FOLDER": str(tmp_path / "trackers"),
-            "BENCHMARK": benchmark,
-            "SKIP_SPLIT_FOL": True,
-            "SEQ_INFO": {name: len(output)},
-            "PRINT_CONFIG": False,
-        }
+def test_other_classes_compete_for_tracks_in_motchallenge_only():
+    # The car overlaps the track a little more than the distractor does, so that MOTChallenge does not remove the track.
+    car = Annotation(OTHER, "car", 3)
+    distractor = Annotation((102.0, 10.0, 122.0, 50.0), "static_person", 2)
+    found = [tracks((5, (100.5, 10.0, 120.5, 50.0)))]
+    assert evaluate([[car, distractor]], found).false_positives == 1
+    assert (
+        evaluate([[car, distractor]], found, TruthRules(MOT_RULES.labels, MOT_RULES.distractors)).false_positives == 0
     )
-    data = dataset.get_preprocessed_seq_data(dataset.get_raw_seq_data("ours", name), "pedestrian")
-
-    annotations = read_mot_annotations(truth_file, len(output))
-    if benchmark == "MOT15":  # there are no classes in MOT15: only the flag counts
-        annotations = [
-            tuple(Annotation(row.box, "pedestrian", row.instance_id, row.ignore) for row in frame)
-            for frame in annotations
-        ]
-    result = evaluate_sequence(annotations, output, mot_rules(name), name)
-    for key, metric in (
-        ("HOTA", trackeval.metrics.HOTA()),
-        ("CLEAR", trackeval.metrics.CLEAR({"PRINT_CONFIG": False})),
-        ("Identity", trackeval.metrics.Identity({"PRINT_CONFIG": False})),
-    ):
-        expected = metric.eval_sequence(data)
-        assert set(expected) == set(result.fields[key])
-        for field, value in expected.items():
-            np.testing.assert_allclose(result.fields[key][field], value, atol=1e-6, err_msg=f"{key} {field}")
-    assert 0.1 < result.metrics.hota < 0.95  # the case is neither trivial nor hopeless
-    assert result.metrics.id_switches > 0
 
 
-def test_class_names_are_those_of_trackeval(tmp_path: Path):
-    truth_file = tmp_path / "gt" / "a" / "gt" / "gt.txt"
-    truth_file.parent.mkdir(parents=True)
-    truth_file.touch()
-    (tmp_path / "trackers").mkdir()
-    config = {"GT_FOLDER": str(tmp_path / "gt"), "TRACKERS_FOLDER": str(tmp_path / "trackers"), "SKIP_SPLIT_FOL": True}
-    dataset = trackeval.datasets.MotChallenge2DBox({**config, "SEQ_INFO": {"a": 1}, "PRINT_CONFIG": False})
-    assert {number: name for name, number in dataset.class_name_to_class_id.items()} == MOT_CLASSES
+def test_classes_are_evaluated_apart_and_their_mean_has_equal_weights():
+    truth = [[Annotation(BOX, "pedestrian", 1), Annotation(OTHER, "car", 1)]] * 2
+    both = [tracks((1, BOX), label=1), tracks((1, OTHER), label=0)]
+    results = evaluate_classes(truth, both, ["car", "pedestrian", "dog"], BDD100K)
+    assert results["pedestrian"].metrics.false_negatives == results["car"].metrics.false_negatives == 1
+    assert results["train"].metrics.truth_boxes == 0
+    rows = combine_classes([results], BDD100K)
+    assert rows["mean"].metrics.mota == pytest.approx((0.5 + 0.5 + 6 * 0) / 8)
+    assert rows["overall"].metrics.mota == pytest.approx(0.5)
+    assert (rows["HUMAN"].metrics.truth_boxes, rows["BIKE"].metrics.truth_boxes) == (2, 0)
+    two = class_mean([results["car"], results["pedestrian"]])
+    assert (two.metrics.mota, two.metrics.false_negatives) == (pytest.approx(0.5), 2)
+
+
+def test_a_track_of_another_class_is_wrong():
+    results = evaluate_classes([[person(1)]], [tracks((1, BOX), label=1)], ["pedestrian", "car"], BDD100K)
+    assert results["pedestrian"].metrics.false_negatives == 1 and results["car"].metrics.false_positives == 1
+
+
+def test_people_are_pedestrians_to_motchallenge():
+    assert evaluate_classes([[person(1)]], [tracks((1, BOX))], ["person"], MOT)["pedestrian"].metrics.mota == 1
+    with pytest.raises(DataError, match="tracks are of car; MOTChallenge evaluates pedestrian, person"):
+        evaluate_classes([[person(1)]], [tracks((1, BOX))], ["car"], MOT)
