@@ -37,7 +37,7 @@ WAYMO = ["pyarrow"]
 CLUSTER = ["ray"]
 VIDEO = ["av"]
 EVAL = ["scipy"]
-# To check metrics. It brings opencv-python, whose files are those of opencv-python-headless: both must be of one version.
+# To check metrics. It brings opencv-python, whose files are those of opencv-python-headless: one version for both.
 TRACKEVAL = ["trackeval==1.3.*", "opencv-python<5"]
 
 setup(

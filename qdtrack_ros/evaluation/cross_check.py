@@ -25,7 +25,7 @@ def check_against_trackeval(
         DisagreementError: names the first field that differs by more than ``TOLERANCE``.
         ImportError: TrackEval is not installed.
     """
-    theirs_of = _trackeval_fields(name, frames)
+    theirs_of = trackeval_fields(name, frames)
     for key, found in fields.items():
         expected = theirs_of[key]
         for field in sorted(set(expected) | set(found)):
@@ -36,7 +36,12 @@ def check_against_trackeval(
                 )
 
 
-def _trackeval_fields(name: str, frames: Sequence[PreparedFrame]) -> dict[str, dict[str, Any]]:
+def trackeval_fields(name: str, frames: Sequence[PreparedFrame]) -> dict[str, dict[str, Any]]:
+    """TrackEval's HOTA, CLEAR, Identity and Count of preprocessed frames.
+
+    Raises:
+        ImportError: TrackEval is not installed.
+    """
     try:
         from trackeval.metrics import CLEAR, HOTA, Count, Identity
     except ImportError as error:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from qdtrack_ros.data.bdd100k import BDD100K_IGNORED
 from qdtrack_ros.data.types import Annotation
 from qdtrack_ros.evaluation.boxes import Boxes
 
@@ -109,8 +110,7 @@ _BDD100K_NAMES = {
     "motorcycle": ("motorcycle", "motor"),
     "bicycle": ("bicycle", "bike"),
 }
-_BDD100K_IGNORED = frozenset({"other person", "other vehicle", "trailer"})
-_BDD100K_REGIONS = _BDD100K_IGNORED.union(*_BDD100K_NAMES.values())
+_BDD100K_REGIONS = frozenset(BDD100K_IGNORED).union(*_BDD100K_NAMES.values())
 BDD100K = Benchmark(
     "BDD100K",
     {
