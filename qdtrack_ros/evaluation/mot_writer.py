@@ -1,32 +1,16 @@
-"""Results in MOTChallenge text format."""
+"""Results in MOTChallenge text format (https://motchallenge.net/instructions)."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import zipfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from qdtrack_ros.evaluation.tracks import ScoredTracks
 from qdtrack_ros.files import replacing
-
-
-class ScoredTracks(Protocol):
-    """Tracks of one frame: ``ids`` int64 [K], ``boxes`` [K, 4] xyxy in source pixels, ``scores`` [K]."""
-
-    @property
-    def ids(self) -> npt.NDArray[np.int64]:
-        """Identities, 0 or more."""
-
-    @property
-    def boxes(self) -> npt.NDArray[np.float32]:
-        """Boxes."""
-
-    @property
-    def scores(self) -> npt.NDArray[np.float32]:
-        """Scores in [0, 1]."""
 
 
 def mot_rows(frame_index: int, tracks: ScoredTracks) -> Iterable[str]:
@@ -51,3 +35,16 @@ def write_mot(path: str | os.PathLike[str], frames: Iterable[ScoredTracks]) -> N
     with replacing(Path(path)) as file:
         for index, tracks in enumerate(frames):
             file.writelines(row.encode("ascii") for row in mot_rows(index, tracks))
+
+
+def write_mot_zip(path: str | os.PathLike[str], sequences: Mapping[str, Iterable[ScoredTracks]]) -> None:
+    """Write what the server takes: one text file for each sequence, named as the sequence, at the root of a zip file.
+
+    Args:
+        path: of the zip file; its folder is made if it is missing.
+        sequences: frames by the name of the sequence ("MOT17-01-FRCNN").
+    """
+    with replacing(Path(path)) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, frames in sequences.items():
+            rows = "".join(row for index, tracks in enumerate(frames) for row in mot_rows(index, tracks))
+            archive.writestr(f"{name}.txt", rows)

@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from qdtrack_ros.data.coco_video import read_tao
 from qdtrack_ros.data.kitti import read_kitti_annotations
 from qdtrack_ros.data.mot import MOT_CLASSES, read_mot_annotations
 from qdtrack_ros.data.types import Annotation
+from qdtrack_ros.evaluation.bdd100k_writer import write_bdd100k
 from qdtrack_ros.evaluation.clear import clear
 from qdtrack_ros.evaluation.cross_check import DisagreementError, check_against_trackeval
 from qdtrack_ros.evaluation.hota import hota
@@ -24,10 +26,16 @@ from qdtrack_ros.evaluation.metrics import ALL_CLASSES, CLASS_MEAN, SequenceResu
 from qdtrack_ros.evaluation.mot_writer import write_mot
 from qdtrack_ros.evaluation.overlaps import Overlaps, PreparedFrame
 from qdtrack_ros.evaluation.rules import BDD100K, KITTI, MOT, MOT20, Benchmark
+from qdtrack_ros.evaluation.tao_writer import read_tao_numbers, write_tao
+from qdtrack_ros.evaluation.track_ap import LabelledVideo, track_average_precision
+from qdtrack_ros.evaluation.tracks import VideoTracks
 
 trackeval = pytest.importorskip("trackeval")
 
 FRAMES = 40
+QUIET = dict.fromkeys(
+    ("PRINT_RESULTS", "PRINT_CONFIG", "TIME_PROGRESS", "OUTPUT_SUMMARY", "OUTPUT_DETAILED", "PLOT_CURVES"), False
+)
 
 
 class Tracks(NamedTuple):
@@ -104,10 +112,7 @@ def crowd(seed: int, labels: Sequence[str], tracked: Sequence[str], objects: int
 
 def run_trackeval(dataset: Any, folder: Path) -> dict[str, Any]:
     """Results of the tracker "ours" by sequence, class, metric and field; COMBINED_SEQ is all sequences together."""
-    quiet = dict.fromkeys(
-        ("PRINT_RESULTS", "PRINT_CONFIG", "TIME_PROGRESS", "OUTPUT_SUMMARY", "OUTPUT_DETAILED", "PLOT_CURVES"), False
-    )
-    evaluator = trackeval.Evaluator({**quiet, "LOG_ON_ERROR": str(folder / "error_log.txt")})
+    evaluator = trackeval.Evaluator({**QUIET, "LOG_ON_ERROR": str(folder / "error_log.txt")})
     metrics = trackeval.metrics
     config = {"PRINT_CONFIG": False}
     results, _ = evaluator.evaluate([dataset], [metrics.HOTA(), metrics.CLEAR(config), metrics.Identity(config)])
@@ -262,16 +267,9 @@ def test_bdd100k(tmp_path: Path, labels: list[str]) -> None:
                 ]
             )
         bdd_file(tmp_path / "gt" / f"{sequence}.json", rows)
-        bdd_file(
-            tmp_path / "trackers" / "ours" / "data" / f"{sequence}.json",
-            [
-                [
-                    bdd_label(identity, BDD_CLASSES[label], box)
-                    for identity, label, box in zip(found.ids, found.labels, found.boxes, strict=True)
-                ]
-                for found in scene.tracks
-            ],
-        )
+        pictures = [f"{sequence}-{frame + 1:07d}.jpg" for frame in range(FRAMES)]
+        written = VideoTracks(sequence, pictures, scene.tracks)
+        write_bdd100k(tmp_path / "trackers" / "ours" / "data", [written], BDD_CLASSES)
         videos[sequence] = evaluate_classes(annotations, scene.tracks, BDD_CLASSES, BDD100K, sequence, check=True)
     dataset = trackeval.datasets.BDD100K(
         {"GT_FOLDER": str(tmp_path / "gt"), "TRACKERS_FOLDER": str(tmp_path / "trackers"), "PRINT_CONFIG": False}
@@ -279,6 +277,110 @@ def test_bdd100k(tmp_path: Path, labels: list[str]) -> None:
     means = {"cls_comb_cls_av": CLASS_MEAN, "cls_comb_det_av": ALL_CLASSES}
     found = assert_all_equal(videos, BDD100K, run_trackeval(dataset, tmp_path), means)
     assert 0.05 < found[CLASS_MEAN].metrics.idf1 < 0.95 and found["VEHICLE"].metrics.truth_boxes > 0
+
+
+# Category 4 is merged into 1: its boxes are cats.
+TAO_CATEGORIES = {1: "cat", 2: "dog", 3: "bus", 5: "kite", 6: "yak"}
+TAO_LABELS = ["dog", "kite", "cat", "bus"]
+TAO_COVERAGE = (([3], [2]), ([5], [1, 2]), ([2, 6], []), ([], [3]))  # absent and partly labelled, video by video
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_tao(tmp_path: Path, seed: int) -> None:
+    """Four videos of short and long, small and large tracks, of which not every class is labelled in each."""
+    random = np.random.default_rng(seed)
+    content: dict[str, list[dict[str, Any]]] = {"videos": [], "images": [], "tracks": [], "annotations": []}
+    categories = [{"id": number, "name": name} for number, name in TAO_CATEGORIES.items()]
+    categories[0]["merged"] = [{"id": 4, "name": "kitten"}]
+    written = []
+    for video, (absent, partial) in enumerate(TAO_COVERAGE):
+        name = f"val/made/{video}"
+        there = [number for number in (1, 4, 2, 3, 5) if number not in absent]
+        labels = [TAO_CATEGORIES.get(number, "cat") for number in there]
+        scene = crowd(40 + 10 * seed + video, labels, TAO_LABELS, objects=14)
+        content["videos"].append(
+            {"id": video, "name": name, "neg_category_ids": absent, "not_exhaustive_category_ids": partial}
+        )
+        lengths = random.choice([2, 3, 8, 10, 40], 14)
+        scales = random.choice([0.2, 1.0, 3.0], 14)
+        pictures, frames = [], []
+        for frame, (seen, found) in enumerate(zip(scene.truth, scene.tracks, strict=True)):
+            image_id = 1000 * video + frame
+            pictures.append(f"{name}/frame{frame:04d}.jpg")
+            content["images"].append(
+                {"id": image_id, "video_id": video, "frame_index": 30 * frame, "file_name": pictures[-1]}
+            )
+            for item in seen:
+                if frame - 5 < lengths[item.identity]:
+                    left, top, right, bottom = scaled(item.box, scales[item.identity])
+                    content["annotations"].append(
+                        {
+                            "id": len(content["annotations"]),
+                            "image_id": image_id,
+                            "video_id": video,
+                            "category_id": there[item.identity % len(there)],
+                            "track_id": 100 * video + item.identity,
+                            "bbox": [left, top, right - left, bottom - top],
+                        }
+                    )
+            # A track goes on a little longer than its object, and stays nearer to it than in the other tests.
+            beyond = frame - 7 < lengths[found.ids % 14]
+            kept = (found.ids < 100) & beyond & unrepeated(found.ids)
+            ids = found.ids[kept]
+            boxes = np.array(
+                [scaled(box, scales[identity % 14]) for identity, box in zip(ids, found.boxes[kept], strict=True)]
+            )
+            for row, number in enumerate(ids % 14):
+                true = [item.box for item in seen if item.identity == number]
+                if true:
+                    boxes[row] = 0.75 * np.array(scaled(true[0], scales[number])) + 0.25 * boxes[row]
+            scores = np.round(random.random(len(ids)), 3)
+            # A class for each identity: TAO has none that change. One in fourteen is taken for a bus.
+            names = np.array([TAO_LABELS.index(labels[identity % len(labels)]) for identity in ids], np.int64)
+            names = np.where(ids % 14 == 13, 3, names)
+            frames.append(Tracks(ids, boxes.reshape(-1, 4), scores, names))
+        written.append(VideoTracks(name, pictures, frames))
+    for row in content["annotations"]:
+        track = {"id": row["track_id"], "category_id": row["category_id"], "video_id": row["video_id"]}
+        if track not in content["tracks"]:
+            content["tracks"].append(track)
+    truth_file = tmp_path / "gt" / "validation.json"
+    truth_file.parent.mkdir()
+    truth_file.write_text(json.dumps({**content, "categories": categories}))
+    output = tmp_path / "trackers" / "ours" / "data" / "results.json"
+    write_tao(output, written, TAO_LABELS, read_tao_numbers(truth_file))
+
+    dataset = trackeval.datasets.TAO(
+        {"GT_FOLDER": str(tmp_path / "gt"), "TRACKERS_FOLDER": str(tmp_path / "trackers"), "PRINT_CONFIG": False}
+    )
+    metric = trackeval.metrics.TrackMAP({"PRINT_CONFIG": False})
+    evaluator = trackeval.Evaluator({**QUIET, "LOG_ON_ERROR": str(tmp_path / "error_log.txt")})
+    expected = evaluator.evaluate([dataset], [metric])[0]["TAO"]["ours"]["COMBINED_SEQ"]
+
+    truth = read_tao(truth_file, tmp_path)
+    found = track_average_precision(
+        [
+            LabelledVideo([frame.annotations for frame in sequence.frames], video.frames, sequence.coverage)
+            for sequence, video in zip(truth, written, strict=True)
+        ],
+        TAO_LABELS,
+    )
+    assert set(found.classes) == {"cat", "dog", "bus", "kite"}
+    rows = {**found.classes, "cls_comb_cls_av": found.mean}
+    for row, fields in rows.items():
+        for field, value in fields.items():
+            theirs = expected[row]["TrackMAP"][field]
+            np.testing.assert_allclose(value, theirs, rtol=0, atol=1e-6, err_msg=f"{row} {field}")
+    assert 0.02 < found.ap < found.ap50 < 0.95 and (found.mean["AP_area_s"] > -1).any()
+
+
+def scaled(box: Iterable[float], scale: float) -> tuple[float, float, float, float]:
+    left, top, right, bottom = (float(value) for value in box)
+    return left, top, left + scale * (right - left), top + scale * (bottom - top)
+
+
+def unrepeated(ids: np.ndarray) -> np.ndarray:
+    return np.isin(np.arange(len(ids)), np.unique(ids, return_index=True)[1])
 
 
 def test_class_names_are_those_of_trackeval(tmp_path: Path) -> None:
