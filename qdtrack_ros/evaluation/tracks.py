@@ -67,10 +67,8 @@ class TrackRow(NamedTuple):
 
 def track_rows(tracks: LabelledTracks) -> Iterator[TrackRow]:
     """The tracks of a frame one by one, as Python's numbers."""
-    columns = (tracks.ids, tracks.labels, tracks.scores)
-    for identity, label, score, box in zip(
-        *(column.tolist() for column in columns), tracks.boxes.tolist(), strict=True
-    ):
+    columns = (tracks.ids, tracks.labels, tracks.scores, tracks.boxes)
+    for identity, label, score, box in zip(*(column.tolist() for column in columns), strict=True):
         yield TrackRow(identity, label, score, tuple(box))
 
 
