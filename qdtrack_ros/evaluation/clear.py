@@ -58,6 +58,15 @@ def clear(overlaps: Overlaps, threshold: float = 0.5) -> Fields:
     )
 
 
+def clear_matches(overlaps: Overlaps, threshold: float = 0.5) -> Mask:
+    """Which pairs of boxes CLEAR takes for matches, bool [P]."""
+    near = overlaps.ious >= threshold - _EPSILON
+    matched = np.zeros(len(near), np.bool_)
+    close = overlaps.where(near)
+    matched[near] = _matches(close, _steps(close))
+    return matched
+
+
 def combine_clear(parts: Sequence[Mapping[str, Any]]) -> Fields:
     """Figures of several sequences or classes together: counts add up, rates follow."""
     return _rates({key: sum(part[key] for part in parts) for key in (*COUNTS, "MOTP_sum")})

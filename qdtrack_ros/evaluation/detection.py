@@ -1,4 +1,4 @@
-"""Average precision of detections: what checkpoints are chosen by."""
+"""Precision and recall of detections; the average precision is what checkpoints are chosen by."""
 
 from __future__ import annotations
 
@@ -28,9 +28,32 @@ class ImageDetections(Protocol):
         """Scores in [0, 1]."""
 
 
-class _Matches(NamedTuple):
+class DetectionMatches(NamedTuple):
+    """Detections that count, of any number of images, and whether each is right.
+
+    Attributes:
+        scores: float64 [N].
+        correct: bool [N].
+        wanted: number of boxes to find.
+    """
+
     scores: npt.NDArray[np.float64]
     correct: npt.NDArray[np.bool_]
+    wanted: int
+
+
+class PrecisionRecall(NamedTuple):
+    """The curve of a detector at COCO's 101 recall points.
+
+    Attributes:
+        precision: float64 [101], the best precision at this recall or a higher one; 0 where it is never reached.
+        score: float64 [101], the score threshold that gives this recall; NaN where it is never reached.
+        average: mean precision, in [0, 1]; NaN when there is no box to find.
+    """
+
+    precision: npt.NDArray[np.float64]
+    score: npt.NDArray[np.float64]
+    average: float
 
 
 def average_precision(
@@ -39,7 +62,21 @@ def average_precision(
     iou: float = 0.5,
     rules: TruthRules = MOT_RULES,
 ) -> float:
-    """Average precision at one IoU threshold, as COCO defines it (101 recall points, matching by falling score).
+    """Average precision at one IoU threshold: see ``match_detections`` for arguments and errors.
+
+    Returns:
+        A fraction in [0, 1]; NaN when there is no box to find.
+    """
+    return precision_recall([match_detections(truth, detections, iou, rules)]).average
+
+
+def match_detections(
+    truth: Sequence[Sequence[Annotation]],
+    detections: Sequence[ImageDetections],
+    iou: float = 0.5,
+    rules: TruthRules = MOT_RULES,
+) -> DetectionMatches:
+    """Match the detections of every image by falling score, as COCO does.
 
     Boxes that ``rules`` calls distractors, and those flagged ``ignore`` or ``crowd`` whether the rules forgive them or
     not, are neutral: a detection on one counts neither as right nor as wrong.
@@ -50,9 +87,6 @@ def average_precision(
         iou: a detection is right when it overlaps a free box by at least this much.
         rules: the evaluated classes and their distractors.
 
-    Returns:
-        A fraction in [0, 1]; NaN when there is no box to find.
-
     Raises:
         DataError: different numbers of images.
     """
@@ -60,22 +94,35 @@ def average_precision(
         raise DataError(f"ground truth of {len(truth)} images but detections of {len(detections)}; expected as many")
     lenient = replace(rules, forgive_ignored=True)
     frames = [FrameTruth(annotations, lenient) for annotations in truth]
-    total = sum(int(frame.counted.sum()) for frame in frames)
-    if total == 0:
-        return float("nan")
-    matches = [_match(frame, found, iou) for frame, found in zip(frames, detections, strict=True)]
-    scores = np.concatenate([match.scores for match in matches])
-    correct = np.concatenate([match.correct for match in matches])[np.argsort(-scores, kind="stable")]
-    hits = np.cumsum(correct)
-    recall = hits / total
-    precision = hits / np.arange(1, len(hits) + 1)
-    best_from_here = np.maximum.accumulate(precision[::-1])[::-1]
+    return _together([_match(frame, found, iou) for frame, found in zip(frames, detections, strict=True)])
+
+
+def precision_recall(matches: Sequence[DetectionMatches]) -> PrecisionRecall:
+    """The curve of several sets of images together; COCO's average precision (101 recall points)."""
+    scores, correct, wanted = _together(matches)
+    precision, score = np.zeros(len(RECALL_POINTS)), np.full(len(RECALL_POINTS), np.nan)
+    if wanted == 0:
+        return PrecisionRecall(precision, score, float("nan"))
+    order = np.argsort(-scores, kind="stable")
+    hits = np.cumsum(correct[order])
+    recall = hits / wanted
+    best_from_here = np.maximum.accumulate((hits / np.arange(1, len(hits) + 1))[::-1])[::-1]
     places = np.searchsorted(recall, RECALL_POINTS, side="left")
     reached = places < len(recall)
-    return float(best_from_here[places[reached]].sum() / len(RECALL_POINTS))
+    precision[reached] = best_from_here[places[reached]]
+    score[reached] = scores[order][places[reached]]
+    return PrecisionRecall(precision, score, float(precision.mean()))
 
 
-def _match(truth: FrameTruth, found: ImageDetections, threshold: float) -> _Matches:
+def _together(matches: Sequence[DetectionMatches]) -> DetectionMatches:
+    return DetectionMatches(
+        np.concatenate([np.zeros(0), *(match.scores for match in matches)]),
+        np.concatenate([np.zeros(0, np.bool_), *(match.correct for match in matches)]),
+        sum(match.wanted for match in matches),
+    )
+
+
+def _match(truth: FrameTruth, found: ImageDetections, threshold: float) -> DetectionMatches:
     """Greedy matching in one image; detections on neutral boxes and in crowd regions are left out of the result."""
     scores = np.asarray(found.scores, np.float64)
     order = np.argsort(-scores, kind="stable")
@@ -96,7 +143,7 @@ def _match(truth: FrameTruth, found: ImageDetections, threshold: float) -> _Matc
         if beside is not None:
             neutral[beside] = False
         kept[row] = beside is None and not in_crowd[row]
-    return _Matches(scores[order][kept], correct[kept])
+    return DetectionMatches(scores[order][kept], correct[kept], int(truth.counted.sum()))
 
 
 def _best(overlap: Boxes, among: npt.NDArray[np.bool_], threshold: float) -> int | None:

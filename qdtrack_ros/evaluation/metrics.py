@@ -103,12 +103,29 @@ def evaluate_sequence(
         DisagreementError: ``check``, and TrackEval's figures are others.
         ImportError: ``check``, and TrackEval is not installed.
     """
+    return evaluate_frames(prepare_frames(truth, tracks, rules, name), name, check)
+
+
+def prepare_frames(
+    truth: Sequence[Sequence[Annotation]],
+    tracks: Sequence[FrameTracks],
+    rules: TruthRules = MOT_RULES,
+    name: str = "sequence",
+) -> list[PreparedFrame]:
+    """What counts of every frame, and how it overlaps: all that the metrics of a sequence are made of.
+
+    Arguments and errors as for ``evaluate_sequence``.
+    """
     if len(truth) != len(tracks):
         raise DataError(f"{name}: ground truth of {len(truth)} frames but tracks of {len(tracks)}; expected as many")
-    frames = [
+    return [
         _prepare(f"{name}, frame {index}", annotations, frame_tracks, rules)
         for index, (annotations, frame_tracks) in enumerate(zip(truth, tracks, strict=True))
     ]
+
+
+def evaluate_frames(frames: Sequence[PreparedFrame], name: str = "sequence", check: bool = False) -> SequenceResult:
+    """Metrics of a sequence from its prepared frames; ``check`` and errors as for ``evaluate_sequence``."""
     overlaps = Overlaps.of(frames)
     fields = {key: metric.compute(overlaps) for key, metric in _METRICS.items()}
     if check:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from qdtrack_ros.data.types import Annotation, DataError
-from qdtrack_ros.evaluation.detection import average_precision
+from qdtrack_ros.evaluation.detection import average_precision, match_detections, precision_recall
 from qdtrack_ros.evaluation.rules import COCO_PERSON_RULES
 
 BOX, OTHER, FAR = (10.0, 10.0, 30.0, 50.0), (100.0, 10.0, 120.0, 50.0), (300.0, 10.0, 320.0, 50.0)
@@ -124,3 +124,15 @@ def test_equal_to_pycocotools(threshold: float):
     expected = float(evaluation.eval["precision"][0, :, 0, 0, -1].mean())
     assert 0.05 < expected < 0.95
     assert average_precision(truth, detections, threshold, COCO_PERSON_RULES) == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_curve_tells_precision_and_score_at_each_recall():
+    matches = [
+        match_detections([[person(BOX), person(OTHER)]], [found((0.9, BOX), (0.8, FAR), (0.6, OTHER))]),
+        match_detections([[person(BOX), person(OTHER)]], [found((0.7, BOX))]),
+    ]
+    curve = precision_recall(matches)
+    # By score: right, wrong, right, right; four to find.
+    assert curve.precision[[0, 25, 26, 50, 75, 76]] == pytest.approx([1, 1, 0.75, 0.75, 0.75, 0])
+    assert curve.score[[25, 50, 75]] == pytest.approx([0.9, 0.7, 0.6]) and np.isnan(curve.score[76])
+    assert curve.average == pytest.approx(curve.precision.mean())
