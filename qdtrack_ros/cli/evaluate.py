@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
-import time
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,21 +15,24 @@ from qdtrack_ros.cli.options import add_model_options, overrides, positive
 from qdtrack_ros.files import check_writable, replacing
 
 if TYPE_CHECKING:
-    from qdtrack_ros.cli.offline import FrameTracks
+    from qdtrack_ros.cli.offline import FrameTracks, Recording
     from qdtrack_ros.data.types import Annotation
     from qdtrack_ros.data.types import Sequence as FrameSequence
     from qdtrack_ros.evaluation.metrics import Metrics
+    from qdtrack_ros.evaluation.results import EvaluatedSequence
     from qdtrack_ros.evaluation.rules import TruthRules
 
 # Labels of ours that mean what the ground truth's classes mean.
 PEDESTRIAN_LABELS = ("pedestrian", "person")
 _KITTI_COLUMNS = 17
 RATES = ("MOTA", "IDF1", "HOTA", "DetA", "AssA", "MOTP", "IDP", "IDR")
+RESULTS, PAGE = "results.json", "report.html"  # in the folder of --report
 COUNTS = ("IDs", "Frag", "FP", "FN", "MT", "ML", "GT")
 
 _EPILOG = """Examples:
   qdtrack evaluate MOT17-09-FRCNN/                         a MOTChallenge folder brings its ground truth
-  qdtrack evaluate recording/ --gt gt.txt --json report.json
+  qdtrack evaluate MOT17-02-FRCNN/ MOT17-04-FRCNN/ --report report/
+  qdtrack evaluate recording/ --gt gt.txt --json results.json
   qdtrack evaluate MOT17-09-FRCNN/ --mot tracks.txt        tracks made earlier, by any tracker
 
 Ground truth: MOTChallenge gt.txt (or the folder of a sequence), or a KITTI label file (class Pedestrian).
@@ -48,40 +51,130 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _EPILOG
-    parser.add_argument("source", metavar="SOURCE", help="as for `qdtrack track`; not a live one")
-    parser.add_argument("--gt", type=Path, help="ground truth file or MOTChallenge folder (default: the source's own)")
-    parser.add_argument("--mot", type=Path, metavar="FILE", help="evaluate these tracks instead of tracking")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file, too")
+    parser.add_argument("sources", nargs="+", metavar="SOURCE", help="as for `qdtrack track`; not a live one")
+    gt_help = (
+        "ground truth file or MOTChallenge folder (default: the source's own); once for each source, in their order"
+    )
+    parser.add_argument("--gt", type=Path, action="append", help=gt_help)
+    mot_help = "evaluate these tracks instead of tracking; once for each source"
+    parser.add_argument("--mot", type=Path, action="append", metavar="FILE", help=mot_help)
+    report_help = "write report.html, to be looked at, and results.json to this folder"
+    parser.add_argument("--report", type=Path, metavar="FOLDER", help=report_help)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write results.json, under this name")
     parser.add_argument("--topic", help="images of a bag (default: its only image topic)")
     parser.add_argument("--max-frames", type=positive, metavar="N", help="evaluate the first N frames only")
     add_model_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Evaluate a source."""
+    """Evaluate sources."""
+    from qdtrack_ros.evaluation.metrics import combine
+    from qdtrack_ros.evaluation.results import results_content, write_results
+
+    for path in output_files(arguments):
+        check_writable(path)
+    jobs = open_jobs(arguments.sources, arguments.gt, arguments.topic, arguments.max_frames)
+    if arguments.mot is not None:
+        recordings, made_by = read_recordings(arguments.mot, jobs)
+    else:
+        recordings, made_by = record(arguments, jobs)
+    evaluated = [evaluate(job, recording) for job, recording in zip(jobs, recordings, strict=True)]
+    rows = [(one.name, one.result.metrics) for one in evaluated]
+    if len(evaluated) > 1:
+        rows.append(("combined", combine([one.result for one in evaluated]).metrics))
+    print(table(rows))
+    content = results_content(evaluated, {"qdtrack_ros": __version__, **made_by})
+    if arguments.json is not None:
+        write_results(arguments.json, content)
+        print(f"figures: {arguments.json}")
+    if arguments.report is not None:
+        from qdtrack_ros.evaluation.report.page import Scene, write_report
+
+        scenes = [
+            Scene(one, job.sequence, job.truth.annotations, recording.tracks)
+            for one, job, recording in zip(evaluated, jobs, recordings, strict=True)
+        ]
+        write_results(arguments.report / RESULTS, content)
+        write_report(arguments.report / PAGE, scenes, content)
+        print(f"report: {arguments.report / PAGE}")
+    return 0
+
+
+@dataclass(frozen=True)
+class Job:
+    """A source to be evaluated: its first ``count`` frames."""
+
+    source: str
+    sequence: FrameSequence
+    truth: Truth
+    count: int
+
+
+def output_files(arguments: argparse.Namespace) -> list[Path]:
+    """The files that will be written."""
+    report = [] if arguments.report is None else [arguments.report / RESULTS, arguments.report / PAGE]
+    return report if arguments.json is None else [arguments.json, *report]
+
+
+def open_jobs(sources: Sequence[str], truths: Sequence[Path] | None, topic: str | None, limit: int | None) -> list[Job]:
+    """Open sources with their ground truth; sequences of one name are numbered.
+
+    Args:
+        sources: whatever ``open_source`` takes.
+        truths: one for each source; None takes the annotations that they bring.
+        topic: images of bags.
+        limit: frames of each source; None takes all.
+
+    Raises:
+        DataError: one of them cannot be had.
+    """
     from qdtrack_ros.cli.track import frame_count
     from qdtrack_ros.data.sources import open_source
     from qdtrack_ros.data.types import DataError
-    from qdtrack_ros.evaluation.metrics import evaluate_sequence
 
-    if arguments.json is not None:
-        check_writable(arguments.json)
-    sequence = open_source(arguments.source, arguments.topic)
-    if frame_count(sequence, None) is None:
-        raise DataError(f"{arguments.source} is live; record it first, then evaluate the recording")
-    count = frame_count(sequence, arguments.max_frames) or 0
-    truth = read_truth(arguments.gt, sequence)
-    if arguments.mot is not None:
-        tracks, made_by = read_tracks(arguments.mot, len(truth.annotations)), {"tracks": str(arguments.mot)}
-    else:
-        tracks, made_by = track(arguments, sequence, count)
-    result = evaluate_sequence(truth.annotations[:count], tracks[:count], truth.rules, sequence.name)
-    print(table([(result.name, result.metrics)]))
-    if arguments.json is not None:
-        facts = {"source": arguments.source, "frames": count, "qdtrack_ros": __version__, **made_by}
-        write_json(arguments.json, {**facts, "metrics": result.metrics._asdict()})
-        print(f"figures: {arguments.json}")
-    return 0
+    check_one_each("--gt", truths, len(sources))
+    jobs: list[Job] = []
+    names: Counter[str] = Counter()
+    for place, source in enumerate(sources):
+        sequence = open_source(source, topic)
+        if frame_count(sequence, None) is None:
+            raise DataError(f"{source} is live; record it first, then evaluate the recording")
+        count = frame_count(sequence, limit) or 0
+        truth = read_truth(truths[place] if truths else None, sequence)
+        names[sequence.name] += 1
+        if names[sequence.name] > 1:
+            sequence = replace(sequence, name=f"{sequence.name} ({names[sequence.name]})")
+        jobs.append(Job(source, sequence, Truth(truth.annotations[:count], truth.rules), count))
+    return jobs
+
+
+def check_one_each(option: str, values: Sequence[Path] | None, count: int) -> None:
+    """Raise DataError unless the option was given once for each source, or never."""
+    from qdtrack_ros.data.types import DataError
+
+    if values is not None and len(values) != count:
+        raise DataError(f"{option} is given {len(values)} times for {count} sources; give it once for each, or never")
+
+
+def evaluate(job: Job, recording: Recording) -> EvaluatedSequence:
+    """Hold a recording against its ground truth."""
+    import numpy as np
+
+    from qdtrack_ros.cli.offline import StageTimes
+    from qdtrack_ros.evaluation.detection import match_detections
+    from qdtrack_ros.evaluation.metrics import evaluate_frames, prepare_frames
+    from qdtrack_ros.evaluation.results import EvaluatedSequence, truth_fingerprint
+
+    annotations, rules = job.truth.annotations, job.truth.rules
+    frames = prepare_frames(annotations, recording.tracks, rules, job.sequence.name)
+    detections, times = None, {}
+    if recording.detections is not None:
+        detections = match_detections(annotations, recording.detections, rules=rules)
+        left_out = [np.nan] * len(StageTimes._fields)
+        milliseconds = np.array([left_out if one is None else one for one in recording.times], np.float64)
+        times = dict(zip(StageTimes._fields, milliseconds.reshape(-1, len(left_out)).T, strict=True))
+    truth = truth_fingerprint(annotations, rules)
+    return EvaluatedSequence(job.source, truth, frames, evaluate_frames(frames, job.sequence.name), detections, times)
 
 
 def read_truth(path: Path | None, sequence: FrameSequence) -> Truth:
@@ -135,14 +228,21 @@ def read_tracks(path: Path, count: int) -> list[FrameTracks]:
     return frames
 
 
-def track(
-    arguments: argparse.Namespace, sequence: FrameSequence, count: int
-) -> tuple[list[FrameTracks], dict[str, Any]]:
-    """Track the first `count` frames; gives the tracks of pedestrians and what made them."""
-    from tqdm import tqdm
+def read_recordings(paths: Sequence[Path], jobs: Sequence[Job]) -> tuple[list[Recording], dict[str, Any]]:
+    """Tracks of every source from its result file, and where they came from."""
+    from qdtrack_ros.cli.offline import Recording
 
-    from qdtrack_ros.cli.offline import FrameTracks, OfflineTracker
-    from qdtrack_ros.data.prefetch import prefetched
+    check_one_each("--mot", paths, len(jobs))
+    recordings = []
+    for path, job in zip(paths, jobs, strict=True):
+        tracks = read_tracks(path, len(job.sequence.frames))[: job.count]
+        recordings.append(Recording(tracks, None, [None] * job.count, Counter(), 0.0))
+    return recordings, {"tracks": [str(path) for path in paths]}
+
+
+def record(arguments: argparse.Namespace, jobs: Sequence[Job]) -> tuple[list[Recording], dict[str, Any]]:
+    """Track every source; gives the tracks of pedestrians and what made them."""
+    from qdtrack_ros.cli.offline import first_frames, track_frames
     from qdtrack_ros.inference.engine import create_engine, opened
     from qdtrack_ros.inference.presets import load_preset
 
@@ -150,25 +250,26 @@ def track(
     wanted = pedestrian_labels(preset.name, preset.labels)
     with opened(create_engine(preset, arguments.weights, arguments.device, arguments.engine)) as engine:
         engine.warmup()
-        tracker = OfflineTracker(engine, preset.association, trail_length=0)
-        frames: list[FrameTracks] = []
-        began_s = time.perf_counter()
-        source = prefetched(itertools.islice(sequence.frames, count))
-        for frame in tqdm(source, total=count, unit="frame", desc=sequence.name, disable=None):
-            picture = tracker.step(frame)
-            frames.append(only(picture.tracks, wanted) if picture is not None else FrameTracks.empty())
-        frames += [FrameTracks.empty()] * (count - len(frames))  # a damaged file ends before its header says
-        seconds = time.perf_counter() - began_s
+        recordings = [
+            track_frames(engine, preset.association, first_frames(job.sequence, job.count), job.count, wanted)
+            for job in jobs
+        ]
         made_by = {
             "preset": preset.name,
             "weights": arguments.weights or preset.weights,
             "settings": overrides(arguments.set),
             "engine": engine.name,
             "model_id": engine.model_id,
-            "frames_dropped": dict(tracker.dropped),
-            "frames_per_second": round(tracker.processed / max(seconds, 1e-9), 2),
+            "frames_dropped": dict(sum((one.dropped for one in recordings), Counter())),
+            "frames_per_second": round(frames_per_second(recordings), 2),
         }
-    return frames, made_by
+    return recordings, made_by
+
+
+def frames_per_second(recordings: Sequence[Recording]) -> float:
+    """Frames tracked per second of work."""
+    processed = sum(one is not None for recording in recordings for one in recording.times)
+    return processed / max(sum(recording.seconds for recording in recordings), 1e-9)
 
 
 def pedestrian_labels(name: str, labels: Sequence[str]) -> list[int]:
@@ -184,14 +285,6 @@ def pedestrian_labels(name: str, labels: Sequence[str]) -> list[int]:
         found, known = ", ".join(labels), " or ".join(PEDESTRIAN_LABELS)
         raise ConfigurationError(f"preset {name} has the labels {found}; to evaluate pedestrians it needs {known}")
     return wanted
-
-
-def only(tracks: FrameTracks, labels: Iterable[int]) -> FrameTracks:
-    """The tracks of some labels."""
-    import numpy as np
-
-    keep = np.isin(tracks.labels, list(labels))
-    return type(tracks)(tracks.ids[keep], tracks.boxes[keep], tracks.scores[keep], tracks.labels[keep])
 
 
 def table(rows: Sequence[tuple[str, Metrics]]) -> str:

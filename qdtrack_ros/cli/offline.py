@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import time
 from collections import Counter
-from typing import NamedTuple
+from collections.abc import Collection, Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from tqdm import tqdm
 
-from qdtrack_ros.data.types import DataError, Frame, Image
+from qdtrack_ros.data.prefetch import prefetched
+from qdtrack_ros.data.types import DataError, Frame, Image, Sequence
 from qdtrack_ros.inference.types import Detections, Engine
 from qdtrack_ros.node.clock_guard import ClockGuard, Verdict
 from qdtrack_ros.node.session import TrackedFrame, TrackingSession
@@ -39,6 +44,14 @@ class FrameTracks(NamedTuple):
         return cls(np.zeros(0, np.int64), np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
 
 
+class StageTimes(NamedTuple):
+    """Milliseconds of one frame; ``inference`` includes the copy to the host. Decoding is not among them."""
+
+    preprocess: float
+    inference: float
+    association: float
+
+
 class TrackedPicture(NamedTuple):
     """A processed frame.
 
@@ -49,6 +62,8 @@ class TrackedPicture(NamedTuple):
         session: the same with everything the tracker knows; ids are those of the session.
         skipped: frames dropped since the processed frame before this one.
         first_id: what was added to the session's ids in ``tracks``.
+        detections: what the tracker was given.
+        times: where the frame's time went.
     """
 
     frame: Frame
@@ -57,6 +72,26 @@ class TrackedPicture(NamedTuple):
     session: TrackedFrame
     skipped: int
     first_id: int
+    detections: Detections
+    times: StageTimes
+
+
+class Recording(NamedTuple):
+    """What tracking a sequence gave, one entry a frame.
+
+    Attributes:
+        tracks: of the labels asked for.
+        detections: of the same labels; None when the tracks come from a file.
+        times: None for frames left out.
+        dropped: frames left out, by reason.
+        seconds: of all of it, decoding included.
+    """
+
+    tracks: list[FrameTracks]
+    detections: list[Detections] | None
+    times: list[StageTimes | None]
+    dropped: Counter[str]
+    seconds: float
 
 
 class OfflineTracker:
@@ -101,23 +136,58 @@ class OfflineTracker:
             logger.warning("frame %d: %s", frame.index, check.warning)
             self._first_id = self.identities
             self._session.reset()
-        session = self._session.step(self._detect(frame.index, image), check.tracker_ns)
+        output = self._engine.detect([image])
+        detections = self._finite(frame.index, output.detections[0])
+        began_s = time.perf_counter()
+        session = self._session.step(detections, check.tracker_ns)
+        association_ms = 1e3 * (time.perf_counter() - began_s)
+        times = StageTimes(output.preprocess_ms, output.inference_ms + output.postprocess_ms, association_ms)
         self.processed += 1
         skipped, self._skipped = self._skipped, 0
-        return TrackedPicture(frame, image, _frame_tracks(session, self._first_id), session, skipped, self._first_id)
+        tracks = _frame_tracks(session, self._first_id)
+        return TrackedPicture(frame, image, tracks, session, skipped, self._first_id, detections, times)
 
-    def _detect(self, index: int, image: Image) -> Detections:
-        found = self._engine.detect([image]).detections[0]
-        if not all(np.isfinite(part).all() for part in (found.boxes, found.scores, found.embeddings)):
-            logger.error("frame %d: the network gave NaN or infinite values; the frame counts as empty", index)
-            return Detections.empty(self._engine.embedding_dim)
-        return found
+    def _finite(self, index: int, found: Detections) -> Detections:
+        if found.is_finite:
+            return found
+        logger.error("frame %d: the network gave NaN or infinite values; the frame counts as empty", index)
+        return Detections.empty(self._engine.embedding_dim)
 
     def _drop(self, reason: str, text: str) -> None:
         if reason not in self.dropped:
             logger.warning("%s (told once)", text)
         self.dropped[reason] += 1
         self._skipped += 1
+
+
+def track_frames(
+    engine: Engine, config: TrackerConfig, frames: Iterable[Frame], count: int, labels: Collection[int]
+) -> Recording:
+    """Track ``count`` frames, or as many of them as there are; keeps what carries one of ``labels``."""
+    tracker = OfflineTracker(engine, config, trail_length=0)
+    nothing = Detections.empty(engine.embedding_dim)
+    tracks = [FrameTracks.empty()] * count  # frames that give nothing, or that a damaged file lacks, stay so
+    detections = [nothing] * count
+    times: list[StageTimes | None] = [None] * count
+    began_s = time.perf_counter()
+    for place, frame in enumerate(frames):
+        picture = tracker.step(frame)
+        if picture is not None:
+            tracks[place] = FrameTracks(*_rows_of(picture.tracks, picture.tracks.labels, labels))
+            detections[place] = Detections(*_rows_of(picture.detections, picture.detections.labels, labels))
+            times[place] = picture.times
+    return Recording(tracks, detections, times, tracker.dropped, time.perf_counter() - began_s)
+
+
+def first_frames(sequence: Sequence, count: int) -> Iterable[Frame]:
+    """The first ``count`` frames of a sequence, decoded ahead, with a progress bar."""
+    frames = prefetched(itertools.islice(sequence.frames, count))
+    return tqdm(frames, total=count, unit="frame", desc=sequence.name, disable=None)
+
+
+def _rows_of(arrays: Iterable[Any], labels: npt.NDArray[np.int64], wanted: Collection[int]) -> list[Any]:
+    keep = np.isin(labels, list(wanted))
+    return [array[keep] for array in arrays]
 
 
 def _frame_tracks(session: TrackedFrame, first_id: int) -> FrameTracks:

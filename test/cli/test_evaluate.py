@@ -51,3 +51,78 @@ def test_preset_without_pedestrians_is_refused(
 ) -> None:
     assert cli.main(["evaluate", str(crossing), "--preset", str(preset), "--set", "labels=[car]"]) == 1
     assert "car" in capsys.readouterr().err
+
+
+def worse_tracks(crossing: Path, path: Path) -> Path:
+    """The ground truth as tracks, less the second person from frame 3 on."""
+    rows = (crossing / "gt" / "gt.txt").read_text(encoding="ascii").splitlines(keepends=True)
+    path.write_text("".join(row for row in rows if row.split(",")[1] == "1" or int(row.split(",")[0]) < 3))
+    return path
+
+
+@pytest.mark.usefixtures("colour_engine")
+def test_a_report_is_two_files(crossing: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "new" / "report"
+    assert cli.main(["evaluate", str(crossing), "--report", str(folder)]) == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["report.html", "results.json"]
+    assert f"report: {folder / 'report.html'}" in capsys.readouterr().out
+    assert "<h1>Tracking report</h1>" in (folder / "report.html").read_text(encoding="utf-8")
+    (sequence,) = json.loads((folder / "results.json").read_text(encoding="utf-8"))["sequences"]
+    assert sequence["detector"]["average_precision"] == 1.0
+    assert set(sequence["milliseconds"]) == {"preprocess", "inference", "association"}
+    assert len(sequence["milliseconds"]["association"]) == 6 and min(sequence["milliseconds"]["association"]) > 0
+
+
+@pytest.mark.usefixtures("colour_engine")
+def test_a_frame_that_is_left_out_has_no_times(crossing: Path, tmp_path: Path) -> None:
+    (crossing / "img1" / "000003.png").write_bytes(b"no picture")
+    report = tmp_path / "results.json"
+    assert cli.main(["evaluate", str(crossing), "--json", str(report)]) == 0
+    content = json.loads(report.read_text(encoding="utf-8"))
+    (sequence,) = content["sequences"]
+    assert [one is None for one in sequence["milliseconds"]["inference"]] == [False, False, True, False, False, False]
+    assert sequence["per_frame"]["false_negatives"] == [0, 0, 2, 0, 0, 0]
+    assert content["frames_dropped"] == {"undecodable": 1}
+
+
+def test_several_sources_are_summed_up(crossing: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report, gt = tmp_path / "results.json", crossing / "gt" / "gt.txt"
+    worse = worse_tracks(crossing, tmp_path / "worse.txt")
+    words = ["evaluate", str(crossing), str(crossing), "--mot", str(gt), "--mot", str(worse), "--json", str(report)]
+    assert cli.main(words) == 0
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()[:4]]
+    assert names == ["sequence", "crossing", "crossing", "combined"]
+    content = json.loads(report.read_text(encoding="utf-8"))
+    assert [one["name"] for one in content["sequences"]] == ["crossing", "crossing (2)"]
+    assert [one["metrics"]["false_negatives"] for one in content["sequences"]] == [0, 4]
+    assert content["metrics"]["mota"] == pytest.approx(1 - 4 / 24) and content["frames"] == 12
+
+
+def test_options_for_each_source_are_counted(crossing: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gt = str(crossing / "gt" / "gt.txt")
+    for option in ("--gt", "--mot"):
+        assert cli.main(["evaluate", str(crossing), str(crossing), option, gt]) == 1
+        assert f"{option} is given 1 times for 2 sources" in capsys.readouterr().err
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_the_work(
+    crossing: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert cli.main(["evaluate", str(crossing), "--report", str(tmp_path / "file" / "report")]) == 1
+    captured = capsys.readouterr()
+    assert "cannot be written" in captured.err and captured.out == ""
+
+
+def test_evaluations_are_compared(crossing: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gt, worse = crossing / "gt" / "gt.txt", worse_tracks(crossing, tmp_path / "worse.txt")
+    for name, tracks in (("a.json", gt), ("b.json", worse)):
+        assert cli.main(["evaluate", str(crossing), "--mot", str(tracks), "--json", str(tmp_path / name)]) == 0
+    capsys.readouterr()
+    assert cli.main(["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json"), "--resamples", "50"]) == 0
+    out = capsys.readouterr().out
+    assert "MOTA    100.00    66.67   -33.33" in out and "too little data" in out  # two people only
+    words = ["evaluate", str(crossing), "--mot", str(gt), "--max-frames", "4", "--json", str(tmp_path / "c.json")]
+    assert cli.main(words) == 0
+    assert cli.main(["compare", str(tmp_path / "a.json"), str(tmp_path / "c.json")]) == 1
+    assert "6 frames in the first, 4 in the second" in capsys.readouterr().err
