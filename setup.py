@@ -36,7 +36,8 @@ BAGS = ["rosbags>=0.11"]
 WAYMO = ["pyarrow"]
 CLUSTER = ["ray"]
 VIDEO = ["av"]
-EVAL = ["scipy"]
+EVAL = ["scipy", "jinja2", "matplotlib"]
+TUNE = ["optuna"]
 # To check metrics. It brings opencv-python, whose files are those of opencv-python-headless: one version for both.
 TRACKEVAL = ["trackeval==1.3.*", "opencv-python<5"]
 
@@ -50,6 +51,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["qdtrack_ros", "qdtrack_ros.*"]),
+    package_data={"qdtrack_ros": ["py.typed", "evaluation/report/*.jinja"]},
     data_files=shared_files(),
     install_requires=[
         "numpy",
@@ -67,9 +69,10 @@ setup(
         "onnx": ONNX,
         "train": TRAIN,
         "trackeval": TRACKEVAL,
+        "tune": EVAL + TUNE,
         "video": VIDEO,
         "waymo": WAYMO,
-        "all": BAGS + CLUSTER + EVAL + ONNX + TRACKEVAL + TRAIN + VIDEO + WAYMO,
+        "all": BAGS + CLUSTER + EVAL + ONNX + TRACKEVAL + TRAIN + TUNE + VIDEO + WAYMO,
     },
     entry_points={"console_scripts": ["qdtrack = qdtrack_ros.cli.main:main"]},
     zip_safe=False,

@@ -52,6 +52,9 @@ PACKAGES = (
     Package("lightning", ("lightning",), "training", "pip install lightning"),
     Package("scipy", ("scipy",), "metrics", "pip install scipy"),
     Package("trackeval", ("trackeval",), "checking metrics", "pip install trackeval==1.3.0"),
+    Package("Jinja2", ("jinja2",), "evaluation reports", "pip install jinja2"),
+    Package("matplotlib", ("matplotlib",), "evaluation reports", "pip install matplotlib"),
+    Package("optuna", ("optuna",), "qdtrack tune", "pip install optuna"),
 )
 # Looked up, not imported: importing them would take memory on the GPU.
 ENGINES = (
