@@ -50,6 +50,7 @@ PACKAGES = (
     Package("pyarrow", ("pyarrow",), "Waymo's files", "pip install pyarrow"),
     Package("ray", ("ray",), "a cluster for many sources", "pip install ray"),
     Package("lightning", ("lightning",), "training", "pip install lightning"),
+    Package("tensorboard", ("tensorboard",), "training", "pip install tensorboard"),
     Package("scipy", ("scipy",), "metrics", "pip install scipy"),
     Package("trackeval", ("trackeval",), "checking metrics", "pip install trackeval==1.3.0"),
     Package("Jinja2", ("jinja2",), "evaluation reports", "pip install jinja2"),

@@ -19,7 +19,7 @@ from qdtrack_ros.training.config import SourceConfig, TrainingConfig
 from qdtrack_ros.training.module import TrainingError
 from qdtrack_ros.training.picture_check import PictureReport, look_at_crops, look_at_sequences
 from qdtrack_ros.training.sources import IGNORE, label_indices, open_pair_sources, open_sequence
-from qdtrack_ros.training.train import build_model
+from qdtrack_ros.training.starting_weights import build_model
 
 T = TypeVar("T")
 

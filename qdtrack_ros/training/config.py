@@ -11,6 +11,7 @@ from qdtrack_ros.data.crops import SheetConfig
 from qdtrack_ros.data.formats import FORMATS
 from qdtrack_ros.data.pairs import PairConfig
 
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 CROPS = "crops"
 """The one format that gives no sequences: a folder of pictures of one object each."""
 
@@ -156,7 +157,10 @@ class TrainingConfig:
         batch_size: pairs per step and process.
         steps: optimizer steps.
         validate_every: steps between validations.
-        precision: Lightning's name: ``32-true``, ``bf16-mixed``, ``16-mixed``.
+        precision: ``32-true``, ``bf16-mixed`` or ``16-mixed`` (Lightning's names).
+        deterministic: on a GPU, refuse whatever does not give the same bits twice, at a price in speed; on the CPU a
+            training with the same seed always does.
+        pictures_every: steps between pictures of pairs in TensorBoard; 0 draws none.
         workers: processes that prepare pairs.
         cache_frames: keep decoded frames of videos in memory as JPEG, so that seeking costs nothing.
         max_steps_without_positives: stop with an error after so many steps without a pair of the same object.
@@ -178,6 +182,8 @@ class TrainingConfig:
     steps: int = 10000
     validate_every: int = 500
     precision: str = "32-true"
+    deterministic: bool = False
+    pictures_every: int = 500
     workers: int = 2
     cache_frames: bool = True
     max_steps_without_positives: int = 200
@@ -187,8 +193,11 @@ class TrainingConfig:
         for name in ("validation_stride", "batch_size", "steps", "validate_every", "max_steps_without_positives"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
-        if self.workers < 0:
-            raise ValueError(f"workers is {self.workers}; expected 0 or more")
+        for name in ("workers", "pictures_every"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision is {self.precision!r}; expected one of {', '.join(PRECISIONS)}")
 
 
 def load_training_config(path: Path, overrides: Mapping[str, object] | None = None) -> TrainingConfig:

@@ -15,6 +15,7 @@ from qdtrack_ros.models.rpn import RPNOutput
 from qdtrack_ros.ops.boxes import encode_deltas
 from qdtrack_ros.training.assigners import MaxIoUAssigner
 from qdtrack_ros.training.config import LossConfig
+from qdtrack_ros.training.processes import mean_count
 from qdtrack_ros.training.samplers import (
     Choice,
     RandomNegativeSampler,
@@ -45,13 +46,10 @@ class DetectorLoss:
 
     Args:
         config: thresholds, numbers and weights.
-        generator: source of the sampling's randomness; None takes torch's default.
         choose: picks some of many candidates.
     """
 
-    def __init__(
-        self, config: LossConfig, generator: torch.Generator | None = None, choose: Choice = random_choice
-    ) -> None:
+    def __init__(self, config: LossConfig, choose: Choice = random_choice) -> None:
         self._rpn_beta = config.rpn_beta
         self._box_beta = config.box_beta
         self._assign_anchors = MaxIoUAssigner(config.rpn_positive_iou, config.rpn_negative_iou, 0.3, True)
@@ -63,23 +61,29 @@ class DetectorLoss:
         self._sample_boxes = RandomSampler(
             config.box_samples, config.box_positive_fraction, positives=positives, negatives=negatives
         )
-        self._generator = generator
 
-    def rpn(self, output: RPNOutput, anchors: Sequence[Tensor], objects: Sequence[Objects]) -> RPNLoss:
-        """Loss of the RPN, over the sampled anchors of all pictures.
+    def rpn(
+        self,
+        output: RPNOutput,
+        anchors: Sequence[Tensor],
+        objects: Sequence[Objects],
+        generators: Sequence[torch.Generator],
+    ) -> RPNLoss:
+        """Loss of the RPN, over the sampled anchors of all pictures (of all processes).
 
         Args:
             output: logits and deltas of the pictures.
             anchors: anchors of every level.
             objects: what is in each picture.
+            generators: source of each picture's randomness.
         """
         flat_anchors = torch.cat(list(anchors))
         logits = _flatten(output.logits, 1)[..., 0]
         deltas = _flatten(output.deltas, 4)
         losses_cls, losses_box, count = [], [], 0
-        for image_logits, image_deltas, target in zip(logits, deltas, objects, strict=True):
+        for image_logits, image_deltas, target, generator in zip(logits, deltas, objects, generators, strict=True):
             assignment = self._assign_anchors(flat_anchors, target.boxes, ignore_boxes=target.ignore_boxes)
-            sample = self._sample_anchors(assignment, flat_anchors, target.boxes, generator=self._generator)
+            sample = self._sample_anchors(assignment, flat_anchors, target.boxes, generator=generator)
             positive, negative = sample.positive_indices, sample.negative_indices
             rows = torch.cat([positive, negative])
             wanted = torch.zeros(len(rows), device=rows.device)
@@ -92,23 +96,30 @@ class DetectorLoss:
             )
             # A picture without positives (or negatives) counts as if it had one, as in the reference.
             count += max(len(positive), 1) + max(len(negative), 1)
-        return RPNLoss(torch.stack(losses_cls).sum() / count, torch.stack(losses_box).sum() / count)
+        average = mean_count(count, flat_anchors)
+        return RPNLoss(torch.stack(losses_cls).sum() / average, torch.stack(losses_box).sum() / average)
 
     def boxes(
-        self, model: QDTrack, features: Sequence[Tensor], proposals: Sequence[Tensor], objects: Sequence[Objects]
+        self,
+        model: QDTrack,
+        features: Sequence[Tensor],
+        proposals: Sequence[Tensor],
+        objects: Sequence[Objects],
+        generators: Sequence[torch.Generator],
     ) -> BoxLoss:
-        """Loss of the box head, over the sampled proposals of all pictures.
+        """Loss of the box head, over the sampled proposals of all pictures (of all processes).
 
         Args:
             model: pools the features and holds the head.
             features: pyramid of the pictures.
             proposals: [P, 4] of each picture.
             objects: what is in each picture.
+            generators: source of each picture's randomness.
         """
         regions, wanted, goals, positives = [], [], [], []
-        for boxes, target in zip(proposals, objects, strict=True):
+        for boxes, target, generator in zip(proposals, objects, generators, strict=True):
             assignment = self._assign_boxes(boxes, target.boxes, target.labels, ignore_boxes=target.ignore_boxes)
-            sample = self._sample_boxes(assignment, boxes, target.boxes, target.labels, self._generator)
+            sample = self._sample_boxes(assignment, boxes, target.boxes, target.labels, generator)
             background = torch.full((len(sample.boxes),), model.config.num_classes, device=boxes.device)
             number = len(sample.positive_indices)
             background[:number] = target.labels[sample.positive_gt_indices]
@@ -119,7 +130,7 @@ class DetectorLoss:
         labels, positive, goal = torch.cat(wanted), torch.cat(positives), torch.cat(goals)
         logits, deltas = model.box_head(model.pool(features, regions))
         logits, deltas = logits.float(), deltas.float()
-        average = max(len(labels), 1)
+        average = mean_count(len(labels), logits)
         classification = F.cross_entropy(logits, labels, reduction="sum") / average
         chosen = deltas[positive].reshape(int(positive.sum()), deltas.shape[1] // 4, 4)
         column = torch.zeros_like(labels[positive]) if model.config.class_agnostic_boxes else labels[positive]

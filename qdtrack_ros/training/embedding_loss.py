@@ -13,7 +13,7 @@ from qdtrack_ros.ops.losses import l2_auxiliary_loss, multi_positive_cross_entro
 from qdtrack_ros.ops.similarity import dot_similarity
 from qdtrack_ros.training.assigners import MaxIoUAssigner
 from qdtrack_ros.training.config import LossConfig
-from qdtrack_ros.training.embedding_targets import match_targets
+from qdtrack_ros.training.embedding_targets import EmbeddingTargets, match_targets
 from qdtrack_ros.training.samplers import (
     Choice,
     CombinedSampler,
@@ -40,15 +40,11 @@ class EmbeddingLoss:
 
     Args:
         config: thresholds, numbers and weights.
-        generator: source of the sampling's randomness; None takes torch's default.
         choose: picks some of many candidates.
     """
 
-    def __init__(
-        self, config: LossConfig, generator: torch.Generator | None = None, choose: Choice = random_choice
-    ) -> None:
+    def __init__(self, config: LossConfig, choose: Choice = random_choice) -> None:
         self._config = config
-        self._generator = generator
         self._assign = MaxIoUAssigner(
             config.track_positive_iou, config.track_negative_iou, config.track_positive_iou, False
         )
@@ -66,7 +62,14 @@ class EmbeddingLoss:
             negatives=reference_negatives,
         )
 
-    def __call__(self, model: QDTrack, features: Features, proposals: Sequence[Tensor], batch: PairBatch) -> TrackLoss:
+    def __call__(
+        self,
+        model: QDTrack,
+        features: Features,
+        proposals: Sequence[Tensor],
+        batch: PairBatch,
+        generators: Sequence[torch.Generator],
+    ) -> TrackLoss:
         """Loss over all pairs of a batch.
 
         Args:
@@ -74,33 +77,39 @@ class EmbeddingLoss:
             features: of the B key pictures, then the B reference pictures.
             proposals: [P, 4] of each picture, in the same order.
             batch: the pairs.
+            generators: source of each picture's randomness, in the same order.
         """
         pairs = len(batch.matches)
-        keys = [self._sample(self._sample_key, p, o) for p, o in zip(proposals[:pairs], batch.objects, strict=False)]
-        references = [
-            self._sample(self._sample_reference, p, o)
-            for p, o in zip(proposals[pairs:], batch.objects[pairs:], strict=True)
+        samples = [
+            self._sample(self._sample_key if row < pairs else self._sample_reference, *picture)
+            for row, picture in enumerate(zip(proposals, batch.objects, generators, strict=True))
         ]
-        key_boxes, reference_boxes = [s.positive_boxes for s in keys], [s.boxes for s in references]
-        counts = [len(b) for b in key_boxes + reference_boxes]
-        embeddings = model.embed(features, key_boxes + reference_boxes).split(counts)
-        contrastive, auxiliary, positives = [], [], 0
-        for i, matches in enumerate(batch.matches):
-            key, reference = embeddings[i], embeddings[pairs + i]
-            target = match_targets(
-                keys[i].positive_gt_indices, references[i].positive_gt_indices, len(reference), matches
-            )
-            rows = float(target.weights.sum())
-            contrastive.append(
-                multi_positive_cross_entropy(
-                    dot_similarity(key, reference), target.targets, target.weights, rows, self._config.track_weight
-                )
-            )
-            cosine = dot_similarity(key, reference, cosine=True)
-            auxiliary.append(l2_auxiliary_loss(cosine, target.targets, loss_weight=self._config.auxiliary_weight))
-            positives += int(target.targets.sum())
-        return TrackLoss(torch.stack(contrastive).mean(), torch.stack(auxiliary).mean(), positives)
+        keys, references = samples[:pairs], samples[pairs:]
+        regions = [s.positive_boxes for s in keys] + [s.boxes for s in references]
+        embeddings = model.embed(features, regions).split([len(boxes) for boxes in regions])
+        targets = [
+            match_targets(key.positive_gt_indices, reference.positive_gt_indices, len(reference.boxes), matches)
+            for key, reference, matches in zip(keys, references, batch.matches, strict=True)
+        ]
+        # In float32 whatever the precision of the network: a dot product of 256 terms loses too much in 8 bits.
+        with torch.autocast(embeddings[0].device.type, enabled=False):
+            losses = [
+                self._compare(*pair) for pair in zip(embeddings[:pairs], embeddings[pairs:], targets, strict=True)
+            ]
+        contrastive, auxiliary = (torch.stack(terms).mean() for terms in zip(*losses, strict=True))
+        return TrackLoss(contrastive, auxiliary, sum(int(target.targets.sum()) for target in targets))
 
-    def _sample(self, sampler: CombinedSampler, proposals: Tensor, objects: Objects) -> Sample:
+    def _compare(self, key: Tensor, reference: Tensor, target: EmbeddingTargets) -> tuple[Tensor, Tensor]:
+        """Contrastive and auxiliary loss of one pair."""
+        rows = float(target.weights.sum())
+        contrastive = multi_positive_cross_entropy(
+            dot_similarity(key, reference), target.targets, target.weights, rows, self._config.track_weight
+        )
+        cosine = dot_similarity(key, reference, cosine=True)
+        return contrastive, l2_auxiliary_loss(cosine, target.targets, loss_weight=self._config.auxiliary_weight)
+
+    def _sample(
+        self, sampler: CombinedSampler, proposals: Tensor, objects: Objects, generator: torch.Generator
+    ) -> Sample:
         assignment = self._assign(proposals, objects.boxes, ignore_boxes=objects.ignore_boxes)
-        return sampler(assignment, proposals, objects.boxes, generator=self._generator)
+        return sampler(assignment, proposals, objects.boxes, generator=generator)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,18 +21,19 @@ from qdtrack_ros.evaluation.detection import average_precision
 from qdtrack_ros.evaluation.embedding import KnownObjects, nearest_accuracy
 from qdtrack_ros.inference.preprocess import preprocess
 from qdtrack_ros.inference.presets import Preset
-from qdtrack_ros.models.checkpoint import CheckpointError, convert_weights, read_torch_file
 from qdtrack_ros.models.config import ProposalConfig
-from qdtrack_ros.models.conversion import FileFacts
 from qdtrack_ros.models.qdtrack import QDTrack
 from qdtrack_ros.models.rpn import RPNOutput
-from qdtrack_ros.models.weights_file import WeightsFile
 from qdtrack_ros.training.config import OptimizerConfig, TrainingConfig
 from qdtrack_ros.training.detector_loss import DetectorLoss
 from qdtrack_ros.training.embedding_loss import EmbeddingLoss
+from qdtrack_ros.training.processes import mean_over_processes
 from qdtrack_ros.training.samplers import Choice, random_choice
 from qdtrack_ros.training.sources import truth_rules
 from qdtrack_ros.training.stream import PairBatch
+
+PAIRS_PER_STEP = "pairs_per_step"
+"""Key of a checkpoint: over all processes. Learning rate and place in the stream of pairs belong to it."""
 
 
 class TrainingError(RuntimeError):
@@ -74,9 +75,8 @@ class QDTrackModule(L.LightningModule):
             model.embedding_head.requires_grad_(True)
         self._config = config
         self._preset = preset
-        self._sampling = torch.Generator()
-        self._detector_loss = DetectorLoss(config.loss, self._sampling, choose)
-        self._embedding_loss = EmbeddingLoss(config.loss, self._sampling, choose)
+        self._detector_loss = DetectorLoss(config.loss, choose)
+        self._embedding_loss = EmbeddingLoss(config.loss, choose)
         self._train_proposals = ProposalConfig(
             config.loss.train_proposals_per_level, preset.model.proposals.nms_iou, config.loss.train_proposals
         )
@@ -88,11 +88,15 @@ class QDTrackModule(L.LightningModule):
         self.register_buffer("_mean", torch.tensor(mean).reshape(1, 3, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(std).reshape(1, 3, 1, 1), persistent=False)
 
-    def normalise(self, images: Tensor) -> Tensor:
-        """uint8 BGR [B, H, W, 3] to the network's input [B, 3, H, W]."""
+    def normalise(self, images: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
+        """uint8 BGR [B, H, W, 3] of those (height, width) to the network's input [B, 3, H, W], padded with zeros."""
         if self._preset.preprocess.channel_order == "rgb":
             images = images.flip(-1)
-        return (images.permute(0, 3, 1, 2).float() - self._mean) / self._std
+        normalised = (images.permute(0, 3, 1, 2).float() - self._mean) / self._std
+        for image, (height, width) in zip(normalised, sizes, strict=True):
+            image[:, height:] = 0
+            image[:, :, width:] = 0
+        return normalised
 
     def losses(self, batch: PairBatch) -> tuple[dict[str, Tensor], dict[str, float]]:
         """All loss terms of a batch, and figures to watch.
@@ -106,53 +110,55 @@ class QDTrackModule(L.LightningModule):
         """
         frozen = self._config.freeze_detector
         with torch.set_grad_enabled(not frozen and torch.is_grad_enabled()):
-            features = self.model.extract_features(self.normalise(batch.images))
+            features = self.model.extract_features(self.normalise(batch.images, batch.sizes))
             output = self.model.rpn(features.pyramid)
         anchors = self.model.rpn.anchors(features.pyramid)
         proposals = self._propose(output, anchors, batch)
+        generators = picture_generators(self._config.seed, batch.numbers)
         terms: dict[str, Tensor] = {}
         figures: dict[str, float] = {}
         if not frozen:
             taught = len(proposals) if self._config.loss.detect_on_reference else len(batch.matches)
-            objects = batch.objects[:taught]
-            rpn = self._detector_loss.rpn(_part(output, slice(0, taught)), anchors, objects)
-            box = self._detector_loss.boxes(
-                self.model, [level[:taught] for level in features.pyramid], proposals[:taught], objects
-            )
+            objects, drawn = batch.objects[:taught], generators[:taught]
+            rpn = self._detector_loss.rpn(_part(output, slice(0, taught)), anchors, objects, drawn)
+            pyramid = [level[:taught] for level in features.pyramid]
+            box = self._detector_loss.boxes(self.model, pyramid, proposals[:taught], objects, drawn)
             terms |= {"rpn_objectness": rpn.classification, "rpn_boxes": rpn.boxes}
             terms |= {"box_classification": box.classification, "box_regression": box.boxes}
             figures["box_accuracy"] = float(box.accuracy)
-        track = self._embedding_loss(self.model, features, proposals, batch)
+        track = self._embedding_loss(self.model, features, proposals, batch, generators)
         terms |= {"track": track.contrastive, "track_auxiliary": track.auxiliary}
         figures["positives"] = float(track.positives)
         return terms, figures
 
     def _propose(self, output: RPNOutput, anchors: list[Tensor], batch: PairBatch) -> list[Tensor]:
         """Proposals of the key pictures by the training setting, of the reference pictures by the test setting."""
-        rpn, pairs = self.model.rpn, len(batch.matches)
-        sizes = [(int(batch.images.shape[1]), int(batch.images.shape[2]))] * pairs
-        clip = self.model.config.clip_boxes
-        key = rpn.propose(_part(output, slice(0, pairs)), anchors, sizes, self._train_proposals, clip)
-        reference = rpn.propose(_part(output, slice(pairs, None)), anchors, sizes, self.model.config.proposals, clip)
-        return [p.boxes for p in (*key, *reference)]
+        clip, pairs = self.model.config.clip_boxes, len(batch.matches)
+        proposals: list[Tensor] = []
+        for rows, config in (
+            (slice(0, pairs), self._train_proposals),
+            (slice(pairs, None), self.model.config.proposals),
+        ):
+            found = self.model.rpn.propose(_part(output, rows), anchors, batch.sizes[rows], config, clip)
+            proposals += [p.boxes for p in found]
+        return proposals
 
     def training_step(self, batch: PairBatch, batch_index: int) -> Tensor:
-        """Loss of one batch, logged by term."""
-        # Seeded by the step, not by what was drawn before: a resumed training samples as an uninterrupted one does.
-        step = self.global_step * self.trainer.world_size + self.global_rank
-        self._sampling.manual_seed((self._config.seed << 40) + step)
+        """Loss of one batch, logged by term: means over all processes."""
         terms, figures = self.losses(batch)
         total = torch.stack(list(terms.values())).sum()
-        if not torch.isfinite(total):
-            values = ", ".join(f"{name} {float(value.detach()):g}" for name, value in terms.items())
-            raise TrainingError(
-                f"the loss is not finite at step {self.global_step} ({values}); lower the learning rate"
-            )
-        self._watch_positives(figures["positives"])
+        own = [*terms.values(), total, *(total.new_tensor(value) for value in figures.values())]
+        values = mean_over_processes(torch.stack([value.detach() for value in own])).tolist()
+        named = dict(zip([*terms, "loss", *figures], values, strict=True))
+        # Every process sees the same figures here, so all of them stop, or none.
+        if not math.isfinite(named["loss"]):
+            text = ", ".join(f"{name} {named[name]:g}" for name in terms)
+            raise TrainingError(f"the loss is not finite at step {self.global_step} ({text}); lower the learning rate")
+        self._watch_positives(named["positives"])
         size = len(batch.matches)
-        self.log_dict({f"loss/{name}": value.detach() for name, value in terms.items()}, batch_size=size)
-        self.log("loss", total.detach(), prog_bar=True, batch_size=size)
-        self.log_dict({f"train/{name}": value for name, value in figures.items()}, batch_size=size)
+        self.log_dict({f"loss/{name}": named[name] for name in terms}, batch_size=size)
+        self.log("loss", named["loss"], prog_bar=True, batch_size=size)
+        self.log_dict({f"train/{name}": named[name] for name in figures}, batch_size=size)
         return total
 
     def _watch_positives(self, positives: float) -> None:
@@ -187,18 +193,45 @@ class QDTrackModule(L.LightningModule):
         assert self._config.validation is not None
         rules = truth_rules(self._config.validation)
         precision = average_precision(self._wanted, self._found, rules=rules)
-        self.log("validation/ap50", precision, prog_bar=True, batch_size=1)
-        self.log("validation/nearest", nearest_accuracy(self._known), prog_bar=True, batch_size=1)
+        self.log("validation/ap50", precision, prog_bar=True, batch_size=1, sync_dist=True)
+        self.log("validation/nearest", nearest_accuracy(self._known), prog_bar=True, batch_size=1, sync_dist=True)
         for kept in (self._found, self._wanted, self._known):
             kept.clear()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Name of every class."""
+        return self._preset.labels
+
+    @property
+    def pairs_per_step(self) -> int:
+        """Over all processes."""
+        return self._config.batch_size * max(int(self.trainer.world_size), 1)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Note what a resumed training must have, too."""
+        checkpoint[PAIRS_PER_STEP] = self.pairs_per_step
 
     def configure_optimizers(self) -> Any:
         """Optimizer and per-step schedule."""
         config = self._config.optimizer
-        optimizer = build_optimizer(self.model, config, self._config.batch_size * max(self.trainer.world_size, 1))
+        optimizer = build_optimizer(self.model, config, self.pairs_per_step)
         total = self._config.steps
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, total, config))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def picture_generators(seed: int, numbers: Sequence[int]) -> list[torch.Generator]:
+    """Randomness of every key picture, then of every reference picture, for what the losses draw in it.
+
+    A function of the seed and the pair's number, not of what was drawn before: a resumed training samples as an
+    uninterrupted one does, and several processes as one with all their pairs.
+    """
+    return [
+        torch.Generator().manual_seed(int(np.random.SeedSequence([seed, number, view]).generate_state(1, np.uint64)[0]))
+        for view in (0, 1)
+        for number in numbers
+    ]
 
 
 def _part(output: Any, rows: slice) -> Any:
@@ -237,19 +270,3 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig, pairs: int) -> to
     if config.kind == "adamw":
         return torch.optim.AdamW(groups, lr=rate)
     return torch.optim.SGD(groups, lr=rate, momentum=config.momentum)
-
-
-def checkpoint_model(path: Path, model: QDTrack, averaged: bool) -> None:
-    """Load the network of a training checkpoint: its averaged weights where it has them and ``averaged`` is set.
-
-    Raises:
-        CheckpointError: the file cannot be read or is no checkpoint of this network; it lists the keys that do not fit.
-    """
-    content = read_torch_file(path)
-    state = content.get("state_dict") if isinstance(content, dict) else None
-    if not isinstance(state, dict):
-        raise CheckpointError(f"{path} is no training checkpoint; expected one that `qdtrack train` wrote")
-    if isinstance(content, dict) and not averaged and isinstance(content.get("current_model_state"), dict):
-        state = content["current_model_state"]
-    own = {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.") and isinstance(v, Tensor)}
-    model.load_state_dict(convert_weights(WeightsFile(path, own, FileFacts()), model).tensors)

@@ -39,14 +39,16 @@ def street(tmp_path: Path) -> Path:
     return folder
 
 
+SOURCE = {"format": "mot", "path": "street", "labels": {"pedestrian": "person"}}
+
+
 @pytest.fixture
-def training(tiny_preset: Path, street: Path) -> Callable[..., TrainingConfig]:
-    """``training(steps=4)``: a configuration of a few steps on the street; dotted keys go through ``**{"a.b": 1}``."""
-    source = {"format": "mot", "path": "street", "labels": {"pedestrian": "person"}}
-    settings: dict[str, Any] = {
+def training_settings(tiny_preset: Path, street: Path) -> dict[str, Any]:
+    """A training of a few steps on the street."""
+    return {
         "preset": str(tiny_preset),
         "backbone_weights": "random",
-        "sources": [{**source, "scope": 2}],
+        "sources": [{**SOURCE, "scope": 2}],
         "pairs": {"mosaic": 0.25, "augmentation": {"size": [96, 128], "object_height": [40.0, 60.0]}},
         "loss": {"rpn_samples": 64, "box_samples": 32, "train_proposals_per_level": 50, "train_proposals": 40},
         "optimizer": {"kind": "adamw", "learning_rate": 1e-3, "reference_batch": 0, "warmup_steps": 0},
@@ -56,10 +58,15 @@ def training(tiny_preset: Path, street: Path) -> Callable[..., TrainingConfig]:
         "workers": 0,
     }
 
+
+@pytest.fixture
+def training(training_settings: dict[str, Any]) -> Callable[..., TrainingConfig]:
+    """``training(steps=4)``: that training with other values; dotted keys go through ``**{"a.b": 1}``."""
+
     def make(**overrides: Any) -> TrainingConfig:
         changed = dict(overrides)
         if changed.pop("validated", False):
-            changed |= {"validation": source, "validation_stride": 4}
-        return build(TrainingConfig, merge(settings, changed), "training")
+            changed |= {"validation": SOURCE, "validation_stride": 4}
+        return build(TrainingConfig, merge(training_settings, changed), "training")
 
     return make

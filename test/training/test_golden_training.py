@@ -47,7 +47,8 @@ def step(golden, reference_network, synthetic_image):
         getattr(reference_network, part).register_forward_hook(lambda _, i, out, part=part: seen.__setitem__(part, out))
         for part in ("neck", "rpn")
     ]
-    terms, figures = module.losses(PairBatch(torch.from_numpy(np.stack(images)), objects, matches))
+    sizes = [(192, 320)] * 4
+    terms, figures = module.losses(PairBatch(torch.from_numpy(np.stack(images)), sizes, objects, matches, [0, 1]))
     for hook in hooks:
         hook.remove()
     anchors = reference_network.rpn.anchors(seen["neck"])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +16,7 @@ from qdtrack_ros.inference.engine import create_engine
 from qdtrack_ros.inference.presets import load_preset
 from qdtrack_ros.models import QDTrack
 from qdtrack_ros.models.checkpoint import CheckpointError, save_weights
-from qdtrack_ros.training.module import TrainingError
+from qdtrack_ros.training.module import QDTrackModule, TrainingError
 from qdtrack_ros.training.train import train
 
 # Lightning and PyTorch warn of folders that exist and of more workers than cores.
@@ -214,6 +217,27 @@ def test_a_folder_can_be_used_again(training, street, tmp_path):
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == ["best-step=2.ckpt", "best-step=4.ckpt", "events", "last.ckpt", "model.safetensors"]
     assert torch.load(tmp_path / "out" / "last.ckpt", weights_only=True)["global_step"] == 4
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGTERM, TrainingError), (signal.SIGINT, KeyboardInterrupt)])
+def test_a_signal_ends_the_training_after_its_step(training, street, tmp_path, monkeypatch, number, error):
+    losses = QDTrackModule.losses
+
+    def signalled(self, batch):
+        if batch.numbers[0] == 2:  # in the second step
+            os.kill(os.getpid(), number)
+        return losses(self, batch)
+
+    before = signal.getsignal(number)
+    monkeypatch.setattr(QDTrackModule, "losses", signalled)
+    with pytest.raises(error, match=rf"stopped by {number.name} after step 2; go on with --resume .*last\.ckpt"):
+        train(training(steps=4), street.parent, tmp_path / "out")
+    assert signal.getsignal(number) == before
+    monkeypatch.undo()
+    train(training(steps=4), street.parent, tmp_path / "resumed", resume=tmp_path / "out" / "last.ckpt")
+    train(training(steps=4), street.parent, tmp_path / "whole")
+    first, second = (network(tmp_path / name / "last.ckpt") for name in ("resumed", "whole"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_what_cannot_be_resumed_is_an_error_that_names_the_file(training, street, tmp_path):

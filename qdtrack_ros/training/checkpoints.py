@@ -1,0 +1,114 @@
+"""Checkpoints of a training: which are written, what goes on from one, and the weights that ship."""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from qdtrack_ros.models.checkpoint import CheckpointError, convert_weights, read_torch_file, save_weights
+from qdtrack_ros.models.conversion import FileFacts
+from qdtrack_ros.models.qdtrack import QDTrack
+from qdtrack_ros.models.weights_file import WeightsFile
+from qdtrack_ros.training.config import TrainingConfig
+from qdtrack_ros.training.module import PAIRS_PER_STEP, L, TrainingError
+
+log = logging.getLogger(__name__)
+
+
+class TrainingCheckpoints(L.pytorch.callbacks.ModelCheckpoint):
+    """The three best by validation and the last; without a validation the last alone. The very last step is kept, too.
+
+    Args:
+        config: the training.
+        folder: for ``best-step=N.ckpt`` and ``last.ckpt``.
+    """
+
+    def __init__(self, config: TrainingConfig, folder: Path) -> None:
+        validated = config.validation is not None
+        super().__init__(
+            dirpath=folder,
+            filename="best-{step}",
+            monitor=monitored(config) if validated else None,
+            mode="max",
+            save_last=True,
+            save_top_k=3 if validated else 1,
+            every_n_train_steps=None if validated else config.validate_every,
+            enable_version_counter=False,
+        )
+        self.last = folder / "last.ckpt"
+
+    def on_train_batch_end(self, trainer: Any, *rest: Any) -> None:
+        """Save after the last step, whichever steps others are written at."""
+        super().on_train_batch_end(trainer, *rest)
+        if trainer.global_step == trainer.max_steps:
+            trainer.save_checkpoint(self.last)
+
+    def chosen(self) -> Path:
+        """The checkpoint that ships: the best by validation, else the last."""
+        if self.monitor is None or not self.best_model_path:
+            return self.last
+        if not math.isfinite(float(self.best_model_score if self.best_model_score is not None else math.nan)):
+            log.warning(
+                "%s was never a number: no object is in two validated pictures in a row; "
+                "the last step's weights are taken",
+                self.monitor,
+            )
+            return self.last
+        return Path(self.best_model_path)
+
+
+def monitored(config: TrainingConfig) -> str:
+    """What the best checkpoint is chosen by: detection, or where the detector is frozen the embedding's accuracy."""
+    return "validation/nearest" if config.freeze_detector else "validation/ap50"
+
+
+def check_resumable(path: Path, model: QDTrack, pairs: int) -> None:
+    """Refuse what this training cannot go on from.
+
+    Args:
+        path: of the checkpoint.
+        model: this training's network.
+        pairs: its pairs per step, over all processes.
+
+    Raises:
+        CheckpointError: the file cannot be read, or is no checkpoint of this network.
+        TrainingError: it was written with another number of pairs a step, to which its learning rate and its place in
+            the stream of pairs belong.
+    """
+    before = checkpoint_model(path, model, averaged=False).get(PAIRS_PER_STEP, pairs)
+    if before != pairs:
+        raise TrainingError(
+            f"{path} had {before} pairs per step and this training has {pairs}; "
+            f"set batch_size so that batch_size x processes is {before}"
+        )
+
+
+def checkpoint_model(path: Path, model: QDTrack, averaged: bool) -> dict[str, Any]:
+    """Load the network of a training checkpoint: its averaged weights where it has them and ``averaged`` is set.
+
+    Returns:
+        All that the checkpoint holds.
+
+    Raises:
+        CheckpointError: the file cannot be read or is no checkpoint of this network; it lists the keys that do not fit.
+    """
+    content = read_torch_file(path)
+    state = content.get("state_dict") if isinstance(content, dict) else None
+    if not isinstance(content, dict) or not isinstance(state, dict):
+        raise CheckpointError(f"{path} is no training checkpoint; expected one that `qdtrack train` wrote")
+    if not averaged and isinstance(content.get("current_model_state"), dict):
+        state = content["current_model_state"]
+    own = {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.") and isinstance(v, Tensor)}
+    model.load_state_dict(convert_weights(WeightsFile(path, own, FileFacts()), model).tensors)
+    return content
+
+
+def export_weights(checkpoint: Path, model: QDTrack, target: Path, averaged: bool) -> None:
+    """Write the network of a training checkpoint as float16 safetensors."""
+    checkpoint_model(checkpoint, model, averaged)
+    save_weights(model, target)
+    log.info("weights of %s written to %s", checkpoint.name, target)

@@ -1,0 +1,66 @@
+"""A training that is asked to stop, by Ctrl-C or by a cluster's SIGTERM, saves where it is."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from qdtrack_ros.training.module import L, TrainingError
+from qdtrack_ros.training.processes import mean_over_processes
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopRequestedError(TrainingError):
+    """The training was asked to stop, and can go on from the checkpoint that the message names."""
+
+    def __init__(self, number: int, step: int, checkpoint: Path) -> None:
+        self.signal = signal.Signals(number)
+        super().__init__(f"stopped by {self.signal.name} after step {step}; go on with --resume {checkpoint}")
+
+
+class StopOnSignal(L.Callback):
+    """Ends the training after the step in which any of its processes was asked to stop.
+
+    A second signal of the kind ends the process at once. Lightning's own handler would talk to the other processes in
+    the middle of whatever they are doing.
+
+    Args:
+        checkpoint: what is written before the end.
+    """
+
+    def __init__(self, checkpoint: Path) -> None:
+        self._checkpoint = checkpoint
+        self._asked = 0
+        self._before: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: Any, module: Any) -> None:
+        """Listen, after Lightning has installed its own handlers."""
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._ask) for number in SIGNALS}
+
+    def _ask(self, number: int, _: object) -> None:
+        self._asked = number
+        signal.signal(number, signal.SIG_DFL)
+
+    def on_train_batch_end(self, trainer: Any, module: Any, *_: object) -> None:
+        """Agree with the other processes, and stop.
+
+        Raises:
+            StopRequestedError: one of them was asked to.
+        """
+        wishes = torch.tensor([float(self._asked == number) for number in SIGNALS], device=module.device)
+        asked = mean_over_processes(wishes).tolist()
+        if any(asked):
+            trainer.save_checkpoint(self._checkpoint)
+            raise StopRequestedError(SIGNALS[asked.index(max(asked))], trainer.global_step, self._checkpoint)
+
+    def teardown(self, trainer: Any, module: Any, stage: str) -> None:
+        """Give the signals back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
