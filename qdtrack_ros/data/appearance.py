@@ -63,3 +63,58 @@ def degrade(image: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDArr
         small = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
         result = cv2.resize(small, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_LINEAR)
     return np.asarray(result, np.uint8)
+
+
+@dataclass(frozen=True)
+class Distortion:
+    """Colour distortion of SSD (Liu et al., ECCV 2016, section 3.7); what was not drawn leaves the picture as it is.
+
+    Attributes:
+        brightness: added, in grey levels.
+        contrast: factor; applied before or after the rest, as ``contrast_first`` says.
+        saturation: factor.
+        hue: degrees of 360.
+        channels: order of the channels afterwards.
+    """
+
+    brightness: float
+    contrast: float
+    contrast_first: bool
+    saturation: float
+    hue: float
+    channels: tuple[int, ...]
+
+
+def random_distortion(rng: np.random.Generator) -> Distortion:
+    """Draw a distortion, every part of it in half of the cases."""
+
+    def sometimes(low: float, high: float, nothing: float) -> float:
+        value = float(rng.uniform(low, high))
+        return value if rng.random() < 0.5 else nothing
+
+    return Distortion(
+        brightness=sometimes(-32, 32, 0.0),
+        contrast=sometimes(0.5, 1.5, 1.0),
+        contrast_first=bool(rng.random() < 0.5),
+        saturation=sometimes(0.5, 1.5, 1.0),
+        hue=sometimes(-18, 18, 0.0),
+        channels=tuple(int(c) for c in rng.permutation(3)) if rng.random() < 0.5 else (0, 1, 2),
+    )
+
+
+def apply_distortion(image: npt.NDArray[np.uint8], change: Distortion) -> npt.NDArray[np.uint8]:
+    """Distort the colours of a BGR image; values stay within 0 to 255 at every step."""
+    levels = np.arange(256, dtype=np.float32)
+    before, after = (change.contrast, 1.0) if change.contrast_first else (1.0, change.contrast)
+    image = _by_table(image, (levels + change.brightness) * before)
+    if change.saturation != 1.0 or change.hue != 0.0:
+        hsv = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2HSV), np.uint8)
+        hsv[..., 0] = _by_table(hsv[..., 0], np.rint(levels + change.hue / 2) % 180)  # OpenCV counts in two degrees
+        hsv[..., 1] = _by_table(hsv[..., 1], levels * change.saturation)
+        image = np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR), np.uint8)
+    return np.ascontiguousarray(_by_table(image, levels * after)[..., change.channels])
+
+
+def _by_table(image: npt.NDArray[np.uint8], table: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """Replace every value by the table's, rounded and clipped."""
+    return np.asarray(cv2.LUT(image, np.clip(np.rint(table), 0, 255).astype(np.uint8)), np.uint8)

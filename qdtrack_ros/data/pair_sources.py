@@ -52,12 +52,14 @@ class SequenceSource:
         scope: largest distance in frames between key and reference; 0 makes still pairs.
         labels: class index of each label name of the source; names that are mapped to None are ignore regions, other
             names are background.
+        other_frame: the reference is never the key frame itself, where there is another within the scope.
     """
 
     sequence: Sequence
     weight: float
     scope: int
     labels: Mapping[str, int | None]
+    other_frame: bool = False
 
     @property
     def name(self) -> str:
@@ -80,6 +82,8 @@ class SequenceSource:
         key = int(rng.integers(len(frames))) if anywhere else int(rng.choice(self._populated))
         low, high = max(0, key - self.scope), min(len(frames) - 1, key + self.scope)
         other = int(rng.integers(low, high + 1))
+        if self.other_frame and high > low:
+            other = int(rng.choice([index for index in range(low, high + 1) if index != key]))
         first = self._load(frames[key], first_id)
         return first, first if other == key else self._load(frames[other], first_id)
 

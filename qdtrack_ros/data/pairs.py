@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from qdtrack_ros.data.appearance import apply_colour, degrade, random_colour
 from qdtrack_ros.data.pair_sources import PairSource
+from qdtrack_ros.data.scene import SceneAugmentation, vary_scene
 from qdtrack_ros.data.transforms import (
     AugmentationConfig,
     LabelledPicture,
@@ -24,6 +25,7 @@ from qdtrack_ros.data.transforms import (
     random_view,
 )
 
+_TRIES = 20  # to find frames that share an object, before a pair without is taken
 _IDS_PER_SOURCE = 1_000_000_000
 """Instance ids of source k are shifted by k times this, so that people of different sources differ within a mosaic."""
 
@@ -33,16 +35,23 @@ class PairConfig:
     """How pairs are drawn and varied.
 
     Attributes:
-        augmentation: see :class:`AugmentationConfig`.
+        augmentation: of kind ``objects``, see :class:`AugmentationConfig`, or ``scene``, see
+            :class:`SceneAugmentation`: the paper's, which knows no mosaic.
         mosaic: probability of a mosaic of four pairs.
         background: probability of drawing any frame, rather than one with an object.
+        matched: draw again where the two frames share no object, as the paper's code does.
         seed: seed of the whole stream.
     """
 
-    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    augmentation: AugmentationConfig | SceneAugmentation = field(default_factory=AugmentationConfig)
     mosaic: float = 0.3
     background: float = 0.1
+    matched: bool = False
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.augmentation, SceneAugmentation) and self.mosaic:
+            raise ValueError(f"mosaic is {self.mosaic}; whole pictures (kind: scene) make none: set it to 0.0")
 
 
 class Pair(NamedTuple):
@@ -81,23 +90,25 @@ class PairSampler:
     def draw(self, number: int) -> Pair:
         """The pair of that number: the same for the same seed, whichever process asks."""
         rng = np.random.default_rng([self._config.seed, number])
-        size = self._config.augmentation.size
+        augmentation = self._config.augmentation
+        if isinstance(augmentation, SceneAugmentation):
+            return _match(*vary_scene(*self._draw_pictures(rng), augmentation, rng))
+        size = augmentation.size
         if rng.random() >= self._config.mosaic:
-            return _match(*self._draw_views(size, rng))
+            return _match(*self._draw_views(size, augmentation, rng))
         rows = (np.clip(rng.normal(0.5, 0.1), 0.3, 0.7) * size[0]).astype(int)
         columns = (np.clip(rng.normal(0.5, 0.1), 0.3, 0.7) * size[1]).astype(int)
         quadrants = [
             (rows, columns), (rows, size[1] - columns), (size[0] - rows, columns), (size[0] - rows, size[1] - columns)
         ]  # fmt: skip
-        views = [self._draw_views(quadrant, rng) for quadrant in quadrants]
+        views = [self._draw_views(quadrant, augmentation, rng) for quadrant in quadrants]
         split = (int(rows), int(columns))
-        key, reference = (
-            mosaic(list(side), split, size, self._config.augmentation) for side in zip(*views, strict=True)
-        )
+        key, reference = (mosaic(list(side), split, size, augmentation) for side in zip(*views, strict=True))
         return _match(_without_doubles(key), _without_doubles(reference))
 
-    def _draw_views(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[LabelledPicture, LabelledPicture]:
-        config = self._config.augmentation
+    def _draw_views(
+        self, size: tuple[int, int], config: AugmentationConfig, rng: np.random.Generator
+    ) -> tuple[LabelledPicture, LabelledPicture]:
         key, reference = self._draw_pictures(rng)
         view, instance = random_view(key, size, config, rng)
         focus = None
@@ -120,8 +131,12 @@ class PairSampler:
 
     def _draw_pictures(self, rng: np.random.Generator) -> tuple[LabelledPicture, LabelledPicture]:
         """Key and reference picture of a random source, as they are there."""
-        index = int(rng.choice(len(self._sources), p=self._probabilities))
-        return self._sources[index].draw(index * _IDS_PER_SOURCE, self._config.background, rng)
+        for _ in range(_TRIES if self._config.matched else 1):
+            index = int(rng.choice(len(self._sources), p=self._probabilities))
+            pair = self._sources[index].draw(index * _IDS_PER_SOURCE, self._config.background, rng)
+            if (_match(*pair).matches >= 0).any():
+                break
+        return pair
 
 
 def _centre(picture: LabelledPicture, instance: int) -> npt.NDArray[np.float32]:

@@ -7,6 +7,7 @@ a function of its seed.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -37,7 +38,7 @@ class LabelledPicture:
 
 @dataclass(frozen=True)
 class AugmentationConfig:
-    """How much a training picture is varied.
+    """How much a training picture is varied, around one of its objects.
 
     Args:
         size: (height, width) of what comes out, multiples of 32.
@@ -53,6 +54,8 @@ class AugmentationConfig:
         min_visible: objects cut by the crop to less than this fraction become ignore regions.
         min_height: so do objects lower than this many pixels.
     """
+
+    kind: ClassVar[str] = "objects"
 
     size: tuple[int, int] = (352, 608)
     object_height: tuple[float, float] = (30.0, 220.0)

@@ -30,6 +30,8 @@ class SourceConfig:
         weight: how often it is drawn, relative to the others; many sequences share it by their frames.
         scope: largest distance in frames between key and reference (paper: 3 on BDD100K, 10 on MOT17); 0 makes pairs
             of one picture. For crops: largest distance between two pictures of an identity in the list of its pictures.
+        other_frame: the reference frame is never the key frame itself, as in the paper's code.
+        part: (begin, end) of every sequence that is taken, as fractions; (0.0, 0.5) is the first half.
         min_aspect: objects whose height / width is below this become ignore regions; 0 takes all. Stills are full of
             close-ups and people sitting, whom a small model for the street need not learn.
         identity: for crops: regular expression whose group is the identity in a file's name.
@@ -44,6 +46,8 @@ class SourceConfig:
     sequences: str = "*"
     weight: float = 1.0
     scope: int = 3
+    other_frame: bool = False
+    part: tuple[float, float] = (0.0, 1.0)
     min_aspect: float = 0.0
     identity: str = "^(-?[0-9]+)_"
     sheets: SheetConfig = field(default_factory=SheetConfig)
@@ -59,6 +63,8 @@ class SourceConfig:
             raise ValueError(f"source {self.path}: format {self.format} has no annotations apart from its path")
         if self.weight <= 0 or self.scope < 0:
             raise ValueError(f"weight {self.weight} must be positive and scope {self.scope} not negative")
+        if not 0 <= self.part[0] < self.part[1] <= 1:
+            raise ValueError(f"part is {self.part}; expected (begin, end) with 0 <= begin < end <= 1")
 
 
 @dataclass(frozen=True)
@@ -115,7 +121,8 @@ class OptimizerConfig:
         learning_rate: for ``reference_batch`` pictures; scaled in proportion to the batch.
         reference_batch: see above; 0 takes the learning rate as it is.
         backbone_factor: learning rate of the backbone, relative.
-        weight_decay: for weights; biases and norms have none.
+        weight_decay: for weights; biases and norms have none, unless ``decay_biases``, as in the paper's code.
+        batch_norm: let scales and shifts of the backbone's BatchNorm learn; its statistics never change.
         momentum: for SGD.
         warmup_steps: linear from a thousandth.
         milestones: steps at which the learning rate falls to a tenth; empty: cosine to zero at the end.
@@ -128,6 +135,8 @@ class OptimizerConfig:
     reference_batch: int = 16
     backbone_factor: float = 1.0
     weight_decay: float = 1e-4
+    decay_biases: bool = False
+    batch_norm: bool = True
     momentum: float = 0.9
     warmup_steps: int = 1000
     milestones: tuple[int, ...] = ()

@@ -73,6 +73,10 @@ class QDTrackModule(L.LightningModule):
         if config.freeze_detector:
             model.requires_grad_(False)
             model.embedding_head.requires_grad_(True)
+        if not config.optimizer.batch_norm:
+            for layer in model.backbone.modules():
+                if isinstance(layer, nn.BatchNorm2d):
+                    layer.requires_grad_(False)
         self._config = config
         self._preset = preset
         self._detector_loss = DetectorLoss(config.loss, choose)
@@ -257,7 +261,9 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig, pairs: int) -> to
             parameters = [
                 p
                 for name, p in model.named_parameters()
-                if p.requires_grad and name.startswith("backbone.") == backbone and (p.dim() > 1) == decay
+                if p.requires_grad
+                and name.startswith("backbone.") == backbone
+                and (p.dim() > 1 or config.decay_biases) == decay
             ]
             groups.append(
                 {

@@ -38,7 +38,15 @@ def open_sequences(config: SourceConfig, root: Path, in_memory: bool = False) ->
         raise ConfigurationError(f"source {config.path} is of format crops, which has no frames to validate on")
     path = root / config.path
     annotations = root / config.annotations if config.annotations else path
-    return read_sequences(config.format, Location(path, annotations, config.sequences, in_memory))
+    found = read_sequences(config.format, Location(path, annotations, config.sequences, in_memory))
+    return tuple(_part_of(sequence, *config.part) for sequence in found)
+
+
+def _part_of(sequence: Sequence, begin: float, end: float) -> Sequence:
+    if (begin, end) == (0.0, 1.0):
+        return sequence
+    count = len(sequence.frames)
+    return replace(sequence, frames=[sequence.frames[i] for i in range(int(begin * count), int(end * count))])
 
 
 def open_sequence(config: SourceConfig, root: Path) -> Sequence:
@@ -85,7 +93,7 @@ def open_pair_sources(
         if cache and is_video(root / config.path):
             sequence = cached(sequence)
         weight = config.weight * len(sequence.frames) / total
-        sources.append(SequenceSource(sequence, weight, config.scope, indices))
+        sources.append(SequenceSource(sequence, weight, config.scope, indices, config.other_frame))
     return tuple(sources)
 
 

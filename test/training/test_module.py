@@ -92,6 +92,14 @@ def test_a_batch_without_objects_has_losses_and_gradients(training, street):
     assert all(p.grad is not None for p in module.model.parameters() if p.requires_grad)
 
 
+def test_padding_is_zero_after_normalisation(training, street):
+    module, batch = make_module(training()), make_batch(training(), street)
+    padded = module.normalise(batch.images, [(90, 100)] + batch.sizes[1:])
+    whole = module.normalise(batch.images, batch.sizes)
+    assert not padded[0, :, 90:].any() and not padded[0, :, :, 100:].any()
+    assert torch.equal(padded[0, :, :90, :100], whole[0, :, :90, :100]) and torch.equal(padded[1:], whole[1:])
+
+
 @pytest.mark.parametrize("count", [0, 1])
 def test_ignore_regions_are_neither_objects_nor_background(training, street, count):
     module, batch = make_module(training()), make_batch(training(), street)

@@ -70,3 +70,18 @@ def test_collate_puts_keys_first():
     assert batch.objects[1].boxes.dtype == torch.float32 and batch.objects[1].labels.dtype == torch.int64
     moved = batch.to(torch.device("cpu"))
     assert torch.equal(moved.images, batch.images) and len(moved.objects) == 4
+
+
+def test_smaller_pictures_are_padded_and_what_that_adds_is_ignored():
+    def pair(height, width):
+        none = np.zeros((0, 4), np.float32)
+        image = np.full((height, width, 3), 7, np.uint8)
+        picture = LabelledPicture(image, none, np.zeros(0, np.int64), np.zeros(0, np.int64), none)
+        return Pair(picture, picture, np.zeros(0, np.int64))
+
+    batch = collate([pair(60, 100), pair(90, 50)], first=6)
+    assert batch.images.shape == (4, 96, 128, 3) and batch.numbers == [6, 7]
+    assert batch.sizes == [(60, 100), (90, 50)] * 2
+    assert [int((image == 7).sum()) for image in batch.images] == [60 * 100 * 3, 90 * 50 * 3] * 2
+    # Up to the next multiple of 32 a picture is padded for itself, as always; only what lies beyond is ignored.
+    assert [o.ignore_boxes.tolist() for o in batch.objects[:2]] == [[[0, 64, 128, 96]], [[64, 0, 128, 96]]]
