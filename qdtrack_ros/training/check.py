@@ -92,6 +92,7 @@ def check_training(config: TrainingConfig, root: Path, all_pictures: bool = Fals
         ConfigurationError: the preset cannot be used, so that nothing else can be looked at.
     """
     preset = load_preset(config.preset)
+    config = config.with_labels(preset.labels)
     sources = [check_source(source, root, preset.labels, all_pictures) for source in config.sources]
     if config.validation is not None:
         sources.append(check_validation(config.validation, root, preset.labels, all_pictures))

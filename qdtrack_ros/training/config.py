@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from qdtrack_ros.configuration import build, load_yaml, merge
@@ -36,8 +36,8 @@ class SourceConfig:
             close-ups and people sitting, whom a small model for the street need not learn.
         identity: for crops: regular expression whose group is the identity in a file's name.
         sheets: for crops: how they are laid out, see :class:`SheetConfig`.
-        labels: label of the source -> label of the preset, or ``ignore`` for objects neither taught nor punished. Crops
-            have one label, ``object``.
+        labels: label of the source -> label of the preset, or ``ignore`` for objects neither taught nor punished; left
+            out, the preset's own names. Crops have one label, ``object``, which must be mapped.
     """
 
     format: str
@@ -65,6 +65,12 @@ class SourceConfig:
             raise ValueError(f"weight {self.weight} must be positive and scope {self.scope} not negative")
         if not 0 <= self.part[0] < self.part[1] <= 1:
             raise ValueError(f"part is {self.part}; expected (begin, end) with 0 <= begin < end <= 1")
+
+    def with_labels(self, names: Sequence[str]) -> SourceConfig:
+        """The same source; without labels, with these."""
+        if self.labels or self.format == CROPS:
+            return self
+        return replace(self, labels={name: name for name in names})
 
 
 @dataclass(frozen=True)
@@ -207,6 +213,11 @@ class TrainingConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision is {self.precision!r}; expected one of {', '.join(PRECISIONS)}")
+
+    def with_labels(self, names: Sequence[str]) -> TrainingConfig:
+        """The same training, where sources without labels have those of the preset."""
+        validation = None if self.validation is None else self.validation.with_labels(names)
+        return replace(self, sources=tuple(s.with_labels(names) for s in self.sources), validation=validation)
 
 
 def load_training_config(path: Path, overrides: Mapping[str, object] | None = None) -> TrainingConfig:

@@ -38,6 +38,7 @@ def train(config: TrainingConfig, root: Path, output: Path, resume: Path | None 
     """
     L.seed_everything(config.seed, verbose=False)
     preset = load_preset(config.preset)
+    config = config.with_labels(preset.labels)
     model = build_model(config, preset, root)
     processes = launch()
     if resume is not None:
@@ -84,7 +85,7 @@ def build_trainer(config: TrainingConfig, output: Path, checkpoints: TrainingChe
         check_val_every_n_epoch=None,
         limit_val_batches=None if validated else 0,
         num_sanity_val_steps=0,
-        log_every_n_steps=10,
+        log_every_n_steps=min(10, config.steps),
         use_distributed_sampler=False,
         enable_model_summary=False,
     )

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+import qdtrack_ros.training.embedding_loss as embedding_loss
 from qdtrack_ros.data.pairs import PairSampler
 from qdtrack_ros.inference.preprocess import preprocess
 from qdtrack_ros.inference.presets import load_preset
@@ -24,6 +25,7 @@ from qdtrack_ros.training.module import (
 )
 from qdtrack_ros.training.sources import open_pair_sources
 from qdtrack_ros.training.stream import Objects, collate
+from qdtrack_ros.training.train import train
 
 
 def make_module(config):
@@ -205,3 +207,27 @@ def test_a_frozen_detector_stays_as_it_is(training, street):
         id(p) for group in build_optimizer(module.model, config.optimizer, 2).param_groups for p in group["params"]
     }
     assert trained == {id(p) for p in module.model.embedding_head.parameters()}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore:.*treespec")
+def test_half_precision_keeps_losses_and_weights_in_float32(training, street, tmp_path, monkeypatch):
+    compared, losses = [], QDTrackModule.losses
+    dot_similarity = embedding_loss.dot_similarity
+
+    def noted(key, reference, **settings):
+        result = dot_similarity(key, reference, **settings)
+        compared.append((key.dtype, result.dtype))
+        return result
+
+    def with_precision(self, batch):
+        terms, figures = losses(self, batch)
+        assert self.model.rpn.conv(torch.zeros(1, 32, 4, 4)).dtype == torch.bfloat16
+        assert all(term.dtype == torch.float32 and term.isfinite() for term in terms.values())
+        return terms, figures
+
+    monkeypatch.setattr(embedding_loss, "dot_similarity", noted)
+    monkeypatch.setattr(QDTrackModule, "losses", with_precision)
+    train(training(precision="bf16-mixed", steps=2), street.parent, tmp_path / "out")
+    assert set(compared) == {(torch.float32, torch.float32)}
+    state = torch.load(tmp_path / "out" / "last.ckpt", weights_only=True)["state_dict"]
+    assert {tensor.dtype for tensor in state.values() if tensor.is_floating_point()} == {torch.float32}
