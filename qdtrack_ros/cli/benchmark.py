@@ -1,4 +1,4 @@
-"""`qdtrack benchmark`: association and engine, measured on this machine."""
+"""`qdtrack benchmark`: association, engine and loading for a training, measured on this machine."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qdtrack_ros.cli.loader_benchmark import add_loader_arguments, loader_figures
 from qdtrack_ros.cli.options import add_model_options, overrides, positive
 from qdtrack_ros.files import check_writable
 
@@ -36,7 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     detector.add_argument(
         "--size", type=size, default=(640, 352), metavar="WxH", help="of a picture (default: 640x352)"
     )
-    for sub, repeats in ((association, 200), (engine, 50), (detector, 10)):
+    loading = what.add_parser("loader", help="pairs for a training, prepared by 0, 1, 2 workers")
+    add_loader_arguments(loading)
+    for sub, repeats in ((association, 200), (engine, 50), (detector, 10), (loading, 50)):
         sub.add_argument("--repeats", type=positive, default=repeats, help="measured calls (default: %(default)s)")
         sub.add_argument("--threads", type=positive, help="threads of PyTorch and of numpy's BLAS (default: all cores)")
         sub.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file, too")
@@ -167,6 +170,7 @@ MEASUREMENTS: dict[str, Callable[[argparse.Namespace], list[dict[str, Any]]]] = 
     "association": association_figures,
     "engine": engine_figures,
     "torchvision": torchvision_figures,
+    "loader": loader_figures,
 }
 
 

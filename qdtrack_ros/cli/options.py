@@ -41,6 +41,13 @@ def overrides(settings: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return dict(settings)
 
 
+def natural(text: str) -> int:
+    """A number of things there may be none of, for argparse."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+    return int(text)
+
+
 def positive(text: str) -> int:
     """A whole number above 0."""
     value = int(text)

@@ -12,6 +12,7 @@ from qdtrack_ros.data.formats import FORMATS
 from qdtrack_ros.data.pairs import PairConfig
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+_OTHERS = "*"
 CROPS = "crops"
 """The one format that gives no sequences: a folder of pictures of one object each."""
 
@@ -37,7 +38,8 @@ class SourceConfig:
         identity: for crops: regular expression whose group is the identity in a file's name.
         sheets: for crops: how they are laid out, see :class:`SheetConfig`.
         labels: label of the source -> label of the preset, or ``ignore`` for objects neither taught nor punished; left
-            out, the preset's own names. Crops have one label, ``object``, which must be mapped.
+            out, the preset's own names; with an entry ``"*": "*"`` these, and what else is said. Crops have one label,
+            ``object``, which must be mapped.
     """
 
     format: str
@@ -63,14 +65,17 @@ class SourceConfig:
             raise ValueError(f"source {self.path}: format {self.format} has no annotations apart from its path")
         if self.weight <= 0 or self.scope < 0:
             raise ValueError(f"weight {self.weight} must be positive and scope {self.scope} not negative")
+        if self.labels.get(_OTHERS, _OTHERS) != _OTHERS:
+            raise ValueError(f"source {self.path} maps '*' to {self.labels[_OTHERS]!r}; expected '*': the same names")
         if not 0 <= self.part[0] < self.part[1] <= 1:
             raise ValueError(f"part is {self.part}; expected (begin, end) with 0 <= begin < end <= 1")
 
     def with_labels(self, names: Sequence[str]) -> SourceConfig:
-        """The same source; without labels, with these."""
-        if self.labels or self.format == CROPS:
+        """The same source, with these labels where it leaves them out or asks for the others by ``*``."""
+        if self.format == CROPS or (self.labels and _OTHERS not in self.labels):
             return self
-        return replace(self, labels={name: name for name in names})
+        said = {source: target for source, target in self.labels.items() if source != _OTHERS}
+        return replace(self, labels={name: name for name in names} | said)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -70,3 +71,34 @@ def test_turns_take_every_call_alike() -> None:
     calls: list[str] = []
     times = torchvision_comparison.in_turns({name: lambda name=name: calls.append(name) for name in "ab"}, 3)
     assert calls == ["a", "b"] * (3 + torchvision_comparison.WARMUP) and set(times) == {"a", "b"}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_loader_reports_each_number_of_workers(tmp_path: Path, preset: Path) -> None:
+    picture = tmp_path / "data" / "pictures" / "a.png"
+    picture.parent.mkdir(parents=True)
+    cv2.imwrite(str(picture), np.full((96, 128, 3), 90, np.uint8))
+    (tmp_path / "data" / "a.json").write_text(
+        json.dumps(
+            {
+                "images": [{"id": 1, "file_name": "a.png", "width": 128, "height": 96}],
+                "categories": [{"id": 1, "name": "person"}],
+                "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [20, 10, 30, 60], "area": 1800}],
+            }
+        )
+    )
+    source = {"format": "coco", "path": "pictures", "annotations": "a.json", "scope": 0, "labels": {"person": "person"}}
+    config = tmp_path / "small.yaml"
+    config.write_text(json.dumps({"preset": str(preset), "sources": [source], "batch_size": 3}))
+    report = tmp_path / "l.json"
+    words = ["benchmark", "loader", str(config), "--data", str(tmp_path / "data"), "--repeats", "2"]
+    words += ["--set", "pairs.augmentation.size=[64, 96]", "--json", str(report)]
+    assert cli.main([*words, "--workers", "0", "1"]) == 0
+    results = json.loads(report.read_text(encoding="utf-8"))["results"]
+    assert [result["case"] for result in results] == [
+        {"config": "small", "workers": workers, "batch": 3} for workers in (0, 1)
+    ]
+    for result in results:
+        assert result["pairs_per_second"] == pytest.approx(1e3 / result["milliseconds"]["pair"])
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([*words, "--workers=-1"])

@@ -176,6 +176,8 @@ def test_optimizer_groups(training, kind):
     assert rates[id(trained["rpn.conv.bias"])] == pytest.approx((0.005, 0.0))
     assert rates[id(trained["embedding_head.convs.0.norm.weight"])] == pytest.approx((0.005, 0.0))
     assert rates[id(trained["backbone.blocks.5.project.weight"])] == pytest.approx((0.0025, 0.1))
+    groups = build_optimizer(module.model, replace(config, decay_biases=True), pairs=4).param_groups
+    assert {group["weight_decay"] for group in groups} == {0.1}
 
 
 def test_a_file_that_is_no_checkpoint_of_this_network(training, tmp_path):

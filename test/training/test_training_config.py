@@ -103,6 +103,28 @@ def test_labels_become_class_indices():
         label_indices(source, ("person",))
 
 
+def test_labels_left_out_are_the_preset_s():
+    names = ("person", "car")
+    assert SourceConfig("mot", "x").with_labels(names).labels == {"person": "person", "car": "car"}
+    some = SourceConfig("mot", "x", labels={"*": "*", "baby": "person", "car": "ignore"}).with_labels(names)
+    assert some.labels == {"person": "person", "car": "ignore", "baby": "person"}
+    for source in (SourceConfig("mot", "x", labels={"a": "car"}), SourceConfig("crops", "x")):
+        assert source.with_labels(names) == source
+    with pytest.raises(ValueError, match="expected '\\*': the same names"):
+        SourceConfig("mot", "x", labels={"*": "car"})
+
+
+def test_a_part_of_a_sequence(training, street):
+    (config,) = training().sources
+    indices = [
+        [frame.index for frame in open_sequence(dataclasses.replace(config, part=part), street.parent).frames]
+        for part in ((0.0, 0.5), (0.5, 1.0))
+    ]
+    assert indices == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    with pytest.raises(ValueError, match="part is"):
+        dataclasses.replace(config, part=(0.5, 0.5))
+
+
 def test_wide_objects_are_ignored_where_asked(training, street):
     (config,) = training().sources
     (plain,) = open_pair_sources(config, street.parent, ("person",), cache=False)
