@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train a model, or check what it would be trained on."""
     from qdtrack_ros.training.config import load_training_config
+    from qdtrack_ros.training.processes import launch
     from qdtrack_ros.training.train import train
 
     for path in (arguments.data, arguments.resume):
@@ -40,6 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
         return check(config, arguments.data, arguments.all_pictures)
     output = arguments.output or Path("runs") / arguments.config.stem
     weights = train(config, arguments.data, output, arguments.resume)
+    if launch().rank:
+        return 0  # the first process speaks for all
     print(f"weights: {weights}")
     print(f"try them: qdtrack track VIDEO -o tracked.mp4 --preset {config.preset} --weights {weights}")
     return 0

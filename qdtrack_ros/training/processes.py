@@ -11,16 +11,18 @@ from torch import Tensor
 
 
 class Launch(NamedTuple):
-    """How torchrun started this process: processes on this machine, and machines."""
+    """How torchrun started this process: processes on this machine, machines, and its number among them all."""
 
     processes: int
     machines: int
+    rank: int
 
 
 def launch() -> Launch:
     """What torchrun says in the environment; one process on one machine without it."""
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return Launch(local, int(os.environ.get("WORLD_SIZE", "1")) // local)
+    machines = int(os.environ.get("WORLD_SIZE", "1")) // local
+    return Launch(local, machines, int(os.environ.get("RANK", "0")))
 
 
 def mean_over_processes(values: Tensor) -> Tensor:

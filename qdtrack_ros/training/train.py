@@ -63,7 +63,7 @@ def train(config: TrainingConfig, root: Path, output: Path, resume: Path | None 
 
 def build_trainer(config: TrainingConfig, output: Path, checkpoints: TrainingCheckpoints) -> Any:
     """Lightning's trainer: one process alone, or one of those that torchrun started."""
-    validated, (processes, machines) = config.validation is not None, launch()
+    validated, (processes, machines, _) = config.validation is not None, launch()
     callbacks: list[Any] = [checkpoints, L.pytorch.callbacks.LearningRateMonitor("step")]
     if config.optimizer.ema_decay:
         callbacks.append(L.pytorch.callbacks.EMAWeightAveraging(decay=config.optimizer.ema_decay, use_buffers=True))

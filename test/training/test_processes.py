@@ -69,6 +69,7 @@ def test_two_processes_have_the_gradients_of_one_with_twice_the_pairs(command, t
     for folder, processes, batch_size in (("two", 2, 1), ("one", 1, 2)):
         done = run(command(tmp_path / folder, processes, batch_size=batch_size, **changes))
         assert done.returncode == 0, done.stderr
+        assert done.stdout.count("weights: ") == 1  # one process speaks for all
     (two,), (one,) = (checkpoint(tmp_path / folder)["optimizer_states"] for folder in ("two", "one"))
     assert two["state"].keys() == one["state"].keys() and len(one["state"]) > 50
     for row, state in one["state"].items():
