@@ -64,7 +64,8 @@ def test_boxes_follow_their_pixels(scale, dx, dy, flip, place):
     if bounds is None:
         assert not len(boxes) or (boxes[0, 2:] - boxes[0, :2]).min() < 2
     elif len(boxes):
-        np.testing.assert_allclose(boxes[0], bounds, atol=1.01)
+        # A pixel of rounding, and the 1/32 pixel of the source to which OpenCV places its samples, enlarged.
+        np.testing.assert_allclose(boxes[0], bounds, atol=1.1)
     else:
         assert (bounds[2:] - bounds[:2]).min() <= 2
 
