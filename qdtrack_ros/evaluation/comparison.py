@@ -169,13 +169,22 @@ _Draw = Sequence[tuple[Sums, Sums]]  # of some sequences, by each tracker
 
 def _draw_within(pair: _Pair, config: ResamplingConfig, rng: np.random.Generator) -> tuple[Sums, Sums]:
     """Blocks of frames and people of one sequence, the same for both trackers."""
-    frames, people = pair.first.frame_count, pair.first.person_count
-    length = _block_frames(frames, config)
+    frame_weights = draw_blocks(pair.first.frame_count, config, rng)
+    person_weights = draw_people(pair.first.person_count, rng)
+    return pair.first.sums(frame_weights, person_weights), pair.second.sums(frame_weights, person_weights)
+
+
+def draw_blocks(frames: int, config: ResamplingConfig, rng: np.random.Generator) -> Floats:
+    """How often each frame is drawn, float64 [frames]; blocks may begin anywhere, and go on at the first frame."""
+    length = block_frames(frames, config)
     starts = rng.integers(0, max(frames, 1), -(-frames // length))
     drawn = (starts[:, None] + np.arange(length)).ravel()[:frames] % max(frames, 1)
-    frame_weights = np.bincount(drawn, minlength=frames).astype(np.float64)
-    person_weights = np.bincount(rng.integers(0, max(people, 1), people), minlength=people).astype(np.float64)
-    return pair.first.sums(frame_weights, person_weights), pair.second.sums(frame_weights, person_weights)
+    return np.bincount(drawn, minlength=frames).astype(np.float64)
+
+
+def draw_people(people: int, rng: np.random.Generator) -> Floats:
+    """How often each person is drawn, float64 [people]."""
+    return np.bincount(rng.integers(0, max(people, 1), people), minlength=people).astype(np.float64)
 
 
 def _together(
@@ -205,7 +214,7 @@ def _comparison(
     count, text = units
     first, second = _figures(whole)
     changes = np.array([np.subtract(*_figures(draw)[::-1]) for draw in draws])
-    low, high = _interval(changes, count, config.confidence)
+    low, high = interval(changes, count, config.confidence)
     differences = tuple(Difference(*values) for values in zip(first, second, low.tolist(), high.tolist(), strict=True))
     return Comparison(name, differences, text)
 
@@ -214,7 +223,7 @@ def _figures(draw: _Draw) -> tuple[Figures, Figures]:
     return figures(add([one for one, _ in draw])), figures(add([two for _, two in draw]))
 
 
-def _interval(changes: Floats, units: int, confidence: float) -> tuple[Floats, Floats]:
+def interval(changes: Floats, units: int, confidence: float) -> tuple[Floats, Floats]:
     """Percentiles of the changes [resamples, metrics], widened for few units."""
     if units < FEWEST_UNITS:
         unknown = np.full(changes.shape[1], np.nan)
@@ -225,18 +234,19 @@ def _interval(changes: Floats, units: int, confidence: float) -> tuple[Floats, F
     return low, high
 
 
-def _block_frames(frames: int, config: ResamplingConfig) -> int:
+def block_frames(frames: int, config: ResamplingConfig) -> int:
+    """Frames drawn together in a sequence of so many."""
     length = config.block_frames or min(max(frames // _BLOCKS, _SHORTEST_BLOCK), _LONGEST_BLOCK)
     return min(length, max(frames, 1))
 
 
 def _unit_count(pair: _Pair, config: ResamplingConfig) -> int:
     """The scarcer of blocks and people decides how much can be known."""
-    blocks = pair.first.frame_count // _block_frames(pair.first.frame_count, config)
+    blocks = pair.first.frame_count // block_frames(pair.first.frame_count, config)
     return min(blocks, pair.first.person_count)
 
 
 def _units(pair: _Pair, config: ResamplingConfig) -> tuple[int, str]:
-    length = _block_frames(pair.first.frame_count, config)
+    length = block_frames(pair.first.frame_count, config)
     text = f"blocks of {length} of {pair.first.frame_count} frames, and {pair.first.person_count} people"
     return _unit_count(pair, config), text
