@@ -156,4 +156,5 @@ def fetch_weights(
     try:
         return target, download(entry.url, target, entry.sha256, entry.size, progress, options)
     except DownloadError as error:
-        raise DownloadError(f"{error} (published at {entry.source})") from error
+        by_hand = f"or fetch {entry.url} on another machine and save it as {target}"
+        raise DownloadError(f"{error}; {by_hand} (published at {entry.source})") from error

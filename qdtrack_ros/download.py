@@ -188,7 +188,7 @@ class _Transfer:
 
     def _unreachable(self, error: Exception) -> NoReturn:
         reason = getattr(error, "reason", None) or error
-        text = f"{self._host} cannot be reached ({reason})"
+        text = f"{self._host} cannot be reached ({' '.join(str(reason).split())})"
         if not self._began:
             raise DownloadError(f"{text}; is there a network connection, or a proxy to set (https_proxy)?") from error
         raise _InterruptionError(text)

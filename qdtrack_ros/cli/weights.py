@@ -113,7 +113,7 @@ def usage(entry: WeightsEntry, path: Path) -> str:
 
 
 def table(entries: Sequence[WeightsEntry]) -> str:
-    """What there is, as text; a second line of each entry has its licence and its source."""
+    """What there is, as text; below each entry its licence, address, hash and source."""
     from qdtrack_ros.catalogue import cache_folder, cached
 
     rows = [("name", "preset", "size", "here", "score")]
@@ -126,6 +126,7 @@ def table(entries: Sequence[WeightsEntry]) -> str:
     texts = ["  ".join([*map(str.ljust, row, widths), row[-1]]) for row in rows]
     lines = texts[:1]
     for entry, text in zip(entries, texts[1:], strict=True):
-        lines += [text, f"    {entry.what}; {entry.licence}", f"    {entry.source}"]
+        known = f"; sha256 {entry.sha256}" if entry.sha256 else ""
+        lines += [text, f"    {entry.what}; {entry.licence}", f"    {entry.url}{known}", f"    {entry.source}"]
     lines += ["", f"fetched files lie in {cache_folder()}; `qdtrack weights get NAME` fetches one"]
     return "\n".join(lines)

@@ -61,7 +61,8 @@ class TorchEngine:
         batch = preprocess(images, self._config)
         tensor = torch.from_numpy(batch.images).to(self._device)
         prepared = time.perf_counter()
-        raw = self._model(tensor, batch.image_sizes, batch.scale_factors)
+        with _full_precision(self._device):
+            raw = self._model(tensor, batch.image_sizes, batch.scale_factors)
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         inferred = time.perf_counter()
@@ -79,6 +80,19 @@ class TorchEngine:
         self._model = None
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+@contextlib.contextmanager
+def _full_precision(device: torch.device) -> Iterator[None]:
+    """No TensorFloat-32 in convolutions, which PyTorch allows by itself: ten bits of mantissa move boxes and scores."""
+    if device.type != "cuda":
+        yield
+        return
+    cudnn = torch.backends.cudnn
+    with cudnn.flags(
+        enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False
+    ):
+        yield
 
 
 class NoopEngine:

@@ -82,7 +82,8 @@ def preprocess(images: Sequence[npt.NDArray[np.uint8]], config: PreprocessConfig
     """Prepare pictures for the network.
 
     Args:
-        images: uint8 BGR [H, W, 3], sizes may differ; the batch is padded to the largest.
+        images: uint8 BGR [H, W, 3]; the batch is padded to the largest. More padding than a picture needs by itself
+            moves its detections a little: pictures of one size are best kept together.
         config: see :class:`PreprocessConfig`.
     """
     prepared, sizes, factors = [], [], []

@@ -21,6 +21,7 @@ from qdtrack_ros.models.conversion import (
     opened,
     recognise_layout,
 )
+from qdtrack_ros.models.conversion.classes import same_class
 from qdtrack_ros.models.conversion.layout import with_names
 from qdtrack_ros.models.qdtrack import QDTrack
 from qdtrack_ros.models.weights_file import (
@@ -98,8 +99,21 @@ def load_weights(model: QDTrack, path: Path, labels: Sequence[str] = (), initial
                 "name it as `initial_weights` of a training"
             )
         log.warning("%s: the embedding head is untrained: objects are found, but not told apart; train it first", path)
+    _tell_other_names(path, conversion)
     model.load_state_dict(_for_network(conversion, model))
     return weights_hash(model)
+
+
+def _tell_other_names(path: Path, conversion: Conversion) -> None:
+    """Warn of classes that were taken by position, against their names."""
+    others = [f"{label} from {name}" for label, name in conversion.classes if not same_class(label, name)]
+    if others:
+        log.warning(
+            "%s: classes with other names were taken by position: %s; `qdtrack convert ... --take LABEL=CLASS` says "
+            "which are meant",
+            path,
+            ", ".join(others),
+        )
 
 
 def load_detector(model: QDTrack, path: Path, labels: Sequence[str] = ()) -> None:
@@ -125,7 +139,7 @@ def load_detector(model: QDTrack, path: Path, labels: Sequence[str] = ()) -> Non
         conversion = convert(_without_head(file.tensors), target, file.facts)
     except ConversionError as error:
         raise CheckpointError(f"weights file {path} {error}") from error
-    _check_finite(path, conversion.tensors)
+    _check_values(path, conversion.tensors)
     model.load_state_dict(_for_network(conversion, model), strict=False)
 
 
@@ -152,7 +166,7 @@ def convert_weights(
         conversion = convert(file.tensors, target, file.facts)
     except ConversionError as error:
         raise CheckpointError(f"weights file {file.path} {error}") from error
-    _check_finite(file.path, conversion.tensors)
+    _check_values(file.path, conversion.tensors)
     return conversion
 
 
@@ -193,11 +207,17 @@ def _untrained(file: WeightsFile) -> frozenset[str]:
     return frozenset(part for part in file.metadata.get(UNTRAINED, "").split(",") if part)
 
 
-def _check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    bad = sorted(name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all())
+def _check_values(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse values that the network cannot compute with, in the precision that it computes in."""
+    singles = {name: tensor.float() for name, tensor in tensors.items() if tensor.is_floating_point()}
+    bad = sorted(name for name, tensor in singles.items() if not tensor.isfinite().all())
     if bad:
         sentence = f"weights file {path} has NaN or infinite values; get it again"
         raise CheckpointError(with_names(sentence, {"with such values": bad}))
+    negative = sorted(name for name, tensor in singles.items() if name.endswith("running_var") and (tensor < 0).any())
+    if negative:
+        sentence = f"weights file {path} has variances below 0; get it again"
+        raise CheckpointError(with_names(sentence, {"with such values": negative}))
 
 
 def _and(parts: frozenset[str]) -> str:

@@ -100,10 +100,11 @@ def read_torch_file(path: Path) -> object:
         with torch.serialization.safe_globals(_STAND_INS), warnings.catch_warnings():
             # The file loads or is refused; what torch remarks on its protocol would only stand before that one line.
             warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning, r"torch\.")
-            return torch.load(path, map_location="cpu", weights_only=True)
+            with path.open("rb") as file:  # not by its name, from which torch would guess what it is
+                return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # torch's own text goes on to advise loading the file without this check.
-        wanted = re.search(r"GLOBAL (\S+) was not an allowed", str(error))
+        wanted = re.search(r"GLOBAL (\S+) (?:was not an allowed|whose module)", str(error))
         raise CheckpointError(
             f"weights file {path} is damaged, or a pickle that wants to run code"
             f"{f' ({wanted[1]})' if wanted else ''}; it was refused and nothing in it was "
@@ -125,7 +126,7 @@ def read_weights_file(path: Path) -> WeightsFile:
     """
     _check_exists(path)
     _check_no_page(path)
-    if path.suffix == ".safetensors":
+    if _is_safetensors(path):
         return _read_safetensors(path)
     content = read_torch_file(path)
     outer: dict[Any, Any] = {}
@@ -154,6 +155,9 @@ def write_safetensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mappi
 
 
 def _check_exists(path: Path) -> None:
+    if path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "no regular file"
+        raise CheckpointError(f"weights file {path} is {kind}; name the file of the weights")
     if not path.is_file():
         raise CheckpointError(
             f"weights file {path} does not exist; check the path, or leave it empty for the preset's own"
@@ -168,6 +172,15 @@ def _check_no_page(path: Path) -> None:
         raise CheckpointError(
             f"weights file {path} is a web page; open its address in a browser and save the file that the page offers"
         )
+
+
+def _is_safetensors(path: Path) -> bool:
+    """By content, whatever the file is called; by its name where the content is neither format's."""
+    with path.open("rb") as file:
+        start = file.read(_HEADER_LENGTH_BYTES + 1)
+    if start.startswith((b"PK\x03\x04", b"\x80")):  # a torch file: an archive, or a bare pickle
+        return False
+    return start[_HEADER_LENGTH_BYTES:] == b"{" or path.suffix == ".safetensors"
 
 
 def _read_safetensors(path: Path) -> WeightsFile:

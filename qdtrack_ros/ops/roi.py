@@ -11,7 +11,7 @@ from torchvision.ops import roi_align
 
 from qdtrack_ros.ops.boxes import box_area
 
-_MOST_PIXELS = 4_000_000  # of all bags made at a time: bounds the memory that a thousand stretched regions take
+_AT_A_TIME = 4_000_000  # pixels of bags, or samples: bounds the memory that a thousand stretched regions take
 
 
 def assign_levels(boxes: Tensor, num_levels: int, finest_size: float = 56.0) -> Tensor:
@@ -75,7 +75,8 @@ def _pool_as_bags(feature: Tensor, rois: Tensor, stride: int, rows: Tensor, pool
     A cell of the output is a weighted sum of pixels of the map, and in channels_last a pixel is a row of a table: an
     embedding bag, which PyTorch vectorises over the channels and shares out among its threads. torchvision's kernel
     walks through every channel by itself, on one thread, and takes six to nine times as long. Weights separate into
-    those of rows and of columns, and neighbouring samples share their pixels.
+    those of rows and of columns, and neighbouring samples share their pixels. (A bag may hold pixels of weight 0 at its
+    rim, by which a NaN in the map reaches one cell further than its samples do.)
 
     Args:
         feature: [B, C, H, W].
@@ -86,8 +87,9 @@ def _pool_as_bags(feature: Tensor, rois: Tensor, stride: int, rows: Tensor, pool
     _, channels, map_height, map_width = feature.shape
     table = feature.permute(0, 2, 3, 1).reshape(-1, channels)
     height, width = pooled.shape[2:]
-    boxes = rois[:, 1:] * (1 / stride) - 0.5
-    boxes = torch.where(boxes.isfinite().all(dim=1, keepdim=True), boxes, 0.0)  # pools nothing, as the empty box it is
+    boxes = rois[:, 1:].to(feature.dtype) * (1 / stride) - 0.5
+    sound = boxes.isfinite().all(dim=1) & (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+    boxes = torch.where(sound[:, None], boxes, 0.0)  # the others pool nothing, as empty boxes
     (left, top), sizes = boxes[:, :2].unbind(1), boxes[:, 2:] - boxes[:, :2]
     image = (rois[:, 0] * (map_height * map_width)).int()
     samples = (sizes / sizes.new_tensor([width, height])).ceil()
@@ -95,8 +97,10 @@ def _pool_as_bags(feature: Tensor, rois: Tensor, stride: int, rows: Tensor, pool
     octaves = samples.amax(dim=1).clamp(min=1).log2().ceil()
     for octave in octaves.unique():
         of_octave = (octaves == octave).nonzero().squeeze(1)
-        pixels = min(int(2**octave) + 1, map_height) * min(int(2**octave) + 1, map_width)
-        for some in of_octave.split(max(1, _MOST_PIXELS // (height * width * pixels))):
+        most = int(2**octave)
+        of_bags = height * width * min(most + 1, map_height) * min(most + 1, map_width)
+        of_samples = (height + width) * most
+        for some in of_octave.split(max(1, _AT_A_TIME // max(of_bags, of_samples))):
             y, y_weight = _pixels(top[some], sizes[some, 1], samples[some, 1], height, map_height)
             x, x_weight = _pixels(left[some], sizes[some, 0], samples[some, 0], width, map_width)
             y = image[some, None, None] + y * map_width

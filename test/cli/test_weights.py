@@ -221,11 +221,12 @@ def test_list_has_a_row_for_each_and_what_is_here(server: FileServer, cache: Pat
     assert cli.main(["weights", "list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["name", "preset", "size", "here", "score"]
-    rows = {line.split()[0]: line.split()[1:] for line in lines[1:16:3]}
+    rows = {line.split()[0]: line.split()[1:] for line in lines[1:20:4]}
     assert rows["tiny"][1:] == ["?", "no", "none"]
     assert rows["trunk"] == ["-", "2", "MiB", "yes", "76.1"]
     assert rows["drive"] == ["bdd100k", "?", "by", "hand", "none"]
-    assert "MIT" in lines[2] and lines[3].strip() == "https://example.org/zoo" and str(cache) in lines[-1]
+    assert "MIT" in lines[2] and lines[3].strip().startswith(f"{server.url}; sha256 ") and str(cache) in lines[-1]
+    assert lines[4].strip() == "https://example.org/zoo"
     assert not server.requests
 
 

@@ -183,4 +183,4 @@ def test_the_gpu_agrees_with_the_cpu(preset, weights, pictures):
     for device in ("cpu", "cuda"):
         with opened(create_engine(preset, weights, device)) as engine:
             found.append(engine.detect(pictures[:1]).detections[0])
-    np.testing.assert_allclose(found[0].scores, found[1].scores, atol=1e-3)
+    np.testing.assert_allclose(found[0].scores, found[1].scores, atol=1e-4)  # TensorFloat-32 would miss it

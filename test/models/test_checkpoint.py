@@ -94,7 +94,17 @@ def refused(path, *words):
 
 def test_missing(tmp_path):
     refused(tmp_path / "none.safetensors", "does not exist", "check the path")
-    refused(tmp_path, "does not exist")
+    refused(tmp_path, "is a folder")
+    os.mkfifo(tmp_path / "pipe")
+    refused(tmp_path / "pipe", "is no regular file")
+
+
+def test_a_file_is_read_by_what_it_is_whatever_it_is_called(saved):
+    model, path = saved
+    other = path.rename(path.with_suffix(".pth"))
+    assert load_weights(QDTrack(TINY), other) == weights_hash(model)
+    torch.save(model.state_dict(), path)
+    assert load_weights(QDTrack(TINY), path) == weights_hash(model)
 
 
 @pytest.mark.parametrize("keep", [0, 5, 1000])
@@ -186,7 +196,7 @@ def test_any_name_that_is_not_known_to_be_harmless_refuses_the_file(tmp_path, wa
     module, name = wanted.rsplit(".", 1)
     path, trace = tmp_path / "evil.pth", tmp_path / "trace"
     torch_file(path, b"\x80\x02" + name_and_call(module, name, f"open({str(trace)!r}, 'w')") + b".")
-    refused(path, f"{name}|blocked|refused", "source you trust")
+    refused(path, rf"run code \(\S*{name}\)", "source you trust")
     assert not trace.exists()
 
 
@@ -284,6 +294,34 @@ def test_weights_that_are_no_numbers(saved, value):
     model.state_dict()["rpn.conv.bias"][3] = value
     save_weights(model, path)
     refused(path, r"NaN or infinite values; get it again\. 1 with such values: rpn\.conv\.bias")
+
+
+def test_values_that_the_networks_precision_cannot_hold(saved):
+    model, path = saved
+    save_file({**model.state_dict(), "rpn.conv.bias": torch.full((32,), 1e300, dtype=torch.float64)}, path)
+    refused(path, "NaN or infinite values")
+    small = {**model.state_dict(), "rpn.conv.bias": torch.full((32,), 0.5).to(torch.float8_e4m3fn)}
+    torch.save(small, path)
+    load_weights(model, path)
+    assert (model.rpn.conv.bias == 0.5).all()
+
+
+def test_variances_below_zero(tmp_path):
+    model = QDTrack(ModelConfig(num_classes=1))
+    assert isinstance(model.backbone, ResNet)
+    model.backbone.bn1.running_var[2] = -1.0
+    save_weights(model, tmp_path / "negative.safetensors")
+    with pytest.raises(CheckpointError, match=r"variances below 0; .* backbone\.bn1\.running_var"):
+        load_weights(model, tmp_path / "negative.safetensors")
+
+
+def test_classes_taken_by_position_against_their_names_are_told(saved, caplog):
+    model, path = saved
+    save_weights(model, path, {"labels": '["person", "car"]'})
+    load_weights(QDTrack(TINY), path, ("pedestrian", "car"))
+    assert not caplog.records
+    load_weights(QDTrack(TINY), path, ("person", "vehicle"))
+    assert "vehicle from car" in caplog.text and "--take LABEL=CLASS" in caplog.text
 
 
 def test_a_refused_file_leaves_the_model_alone(saved):

@@ -222,13 +222,15 @@ def test_classes_are_put_into_the_labels_order(vis4d, expected):
     assert convert(vis4d, Target(expected, labels=REFERENCE_LABELS)).classes == [(n, n) for n in REFERENCE_LABELS]
 
 
-def test_classes_stay_as_they_are_without_names_or_with_names_of_others(vis4d, openmmlab, expected):
+def test_classes_stay_as_they_are_without_names_or_where_most_are_the_same(vis4d, openmmlab, expected):
     classifier = "box_head.classifier.weight"
     theirs = vis4d["faster_rcnn_head.roi_head.fc_cls.weight"]
-    for labels in ((), VIS4D_LABELS, tuple("abcdefgh")):
+    for labels in ((), VIS4D_LABELS, (VIS4D_LABELS[0], *"bcdefgh")):
         assert convert(vis4d, Target(expected, labels=labels)).tensors[classifier] is theirs
     with pytest.raises(ConversionError, match=r"has no class for 'lorry'.*--take lorry="):
         convert(vis4d, Target(expected, labels=("lorry", *VIS4D_LABELS[:3], *VIS4D_LABELS[4:])))
+    with pytest.raises(ConversionError, match="has no class for 'a', 'b'"):
+        convert(vis4d, Target(expected, labels=tuple("abcdefgh")))  # not one name in common
     conversion = convert(openmmlab, Target(expected, labels=REFERENCE_LABELS))
     assert conversion.tensors[classifier] is openmmlab["detector.roi_head.bbox_head.fc_cls.weight"]
     assert conversion.classes == []

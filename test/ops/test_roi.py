@@ -99,6 +99,25 @@ def test_empty_inverted_and_faraway_regions_pool_zeros():
         assert multilevel_roi_align([feature], rois[:0], (4,)).shape == (0, 2, 7, 7)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_boxes_of_other_precision_are_taken(dtype):
+    feature = torch.rand(1, 2, 20, 30, generator=torch.Generator().manual_seed(0))
+    rois = torch.tensor([[0, 8, 8, 40, 60], [0, 0, 16, 80, 32]], dtype=dtype)
+    wanted = torchvision.ops.roi_align(feature, rois.float(), 7, 0.25, 0, aligned=True)
+    with torch.inference_mode():
+        torch.testing.assert_close(multilevel_roi_align([feature], rois, (4,)), wanted, rtol=0, atol=2e-6)
+
+
+def test_an_inverted_box_beside_others_pools_zeros_and_leaves_them_alone():
+    feature = torch.rand(1, 2, 80, 100, generator=torch.Generator().manual_seed(0))
+    good = [0, 20.0, 30.0, 90.0, 200.0]
+    rois = torch.tensor([[0, 213.7, 92.1, 66.9, 176.5], good, [0, 223.4, 188.3, 317.7, 145.3]])
+    with torch.inference_mode():
+        pooled = multilevel_roi_align([feature], rois, (4,))
+        assert torch.equal(pooled[1:2], multilevel_roi_align([feature], torch.tensor([good]), (4,)))
+    assert not pooled[[0, 2]].any()
+
+
 def test_a_part_that_sticks_out_of_the_map_counts_as_zero():
     feature = torch.ones(1, 1, 40, 60)
     with torch.inference_mode():
@@ -116,7 +135,7 @@ def test_threads_and_portions_do_not_change_a_bit(most_pixels, monkeypatch):
         with torch.inference_mode():
             torch.set_num_threads(1)
             wanted = multilevel_roi_align([feature], rois, (4,))
-            monkeypatch.setattr("qdtrack_ros.ops.roi._MOST_PIXELS", most_pixels)
+            monkeypatch.setattr("qdtrack_ros.ops.roi._AT_A_TIME", most_pixels)
             torch.set_num_threads(3)
             assert torch.equal(multilevel_roi_align([feature], rois, (4,)), wanted)
     finally:

@@ -11,7 +11,8 @@ from qdtrack_ros.models.conversion.layout import ConversionError, State
 
 CLASSIFIER, REGRESSOR = "box_head.classifier", "box_head.regressor"
 # What data sets call the same thing.
-_SYNONYMS = {"pedestrian": "person", "person": "pedestrian"}
+_PAIRS = (("pedestrian", "person"), ("motorcycle", "motor"), ("bicycle", "bike"))
+_SYNONYMS = {**dict(_PAIRS), **{other: name for name, other in _PAIRS}}
 
 
 def class_count(tensors: Mapping[str, Tensor]) -> int | None:
@@ -38,7 +39,7 @@ def class_rows(names: Sequence[str], labels: Sequence[str], sources: Mapping[str
     rows = [_row(sources.get(label, label).strip().lower(), folded, label in sources) for label in labels]
     lost = [label for label, row in zip(labels, rows, strict=True) if row is None]
     if lost and len(names) == len(labels) and not sources and _agree(rows):
-        return list(range(len(labels)))  # the same classes under other names
+        return list(range(len(labels)))  # the same classes, some under other names
     if lost:
         raise ConversionError(
             f"has no class for {', '.join(map(repr, lost))}; it has {'; '.join(filter(None, names))}. "
@@ -53,7 +54,15 @@ def _row(wanted: str, folded: Sequence[str], literal: bool) -> int | None:
 
 
 def _agree(rows: Sequence[int | None]) -> bool:
-    return all(row is None or row == index for index, row in enumerate(rows))
+    """Whether classes may be taken by position: a single one, or some names are the same and stand in their places."""
+    known = [row == index for index, row in enumerate(rows) if row is not None]
+    return all(known) and (len(known) > 0 or len(rows) == 1)
+
+
+def same_class(one: str, other: str) -> bool:
+    """Whether two names mean the same class."""
+    one, other = one.strip().lower(), other.strip().lower()
+    return one == other or _SYNONYMS.get(one) == other
 
 
 def with_classes(tensors: State, rows: Sequence[int]) -> State:
