@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from qdtrack_ros.cli.loader_benchmark import add_loader_arguments, loader_figures
 from qdtrack_ros.cli.options import add_model_options, overrides, positive
-from qdtrack_ros.files import check_writable
+from qdtrack_ros.files import check_writable, replacing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,7 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, print, and write the figures."""
-    from qdtrack_ros.cli.evaluate import write_json
     from qdtrack_ros.cli.machine import describe_machine
 
     if arguments.json is not None:
@@ -63,7 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{name}: {figures} ms")
     if arguments.json is not None:
         facts = {"benchmark": arguments.what, "machine": machine, "threads": arguments.threads}
-        write_json(arguments.json, {**facts, "results": results})
+        with replacing(arguments.json) as file:
+            file.write((json.dumps({**facts, "results": results}, indent=2) + "\n").encode())
         print(f"figures: {arguments.json}")
     return 0
 

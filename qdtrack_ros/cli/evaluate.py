@@ -3,111 +3,124 @@
 from __future__ import annotations
 
 import argparse
-import json
+import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qdtrack_ros import __version__
 from qdtrack_ros.cli.options import add_model_options, overrides, positive
-from qdtrack_ros.files import check_writable, replacing
+from qdtrack_ros.files import check_writable
 
 if TYPE_CHECKING:
+    from qdtrack_ros.cli.ground_truth import Job, OpenedSource, Source
     from qdtrack_ros.cli.offline import FrameTracks, Recording
-    from qdtrack_ros.data.types import Annotation
-    from qdtrack_ros.data.types import Sequence as FrameSequence
-    from qdtrack_ros.evaluation.metrics import Metrics
-    from qdtrack_ros.evaluation.results import EvaluatedSequence
-    from qdtrack_ros.evaluation.rules import TruthRules
+    from qdtrack_ros.cli.protocols import Figures
+    from qdtrack_ros.evaluation.report.page import Scene
 
-# Labels of ours that mean what the ground truth's classes mean.
-PEDESTRIAN_LABELS = ("pedestrian", "person")
-_KITTI_COLUMNS = 17
-RATES = ("MOTA", "IDF1", "HOTA", "DetA", "AssA", "MOTP", "IDP", "IDR")
 RESULTS, PAGE = "results.json", "report.html"  # in the folder of --report
-COUNTS = ("IDs", "Frag", "FP", "FN", "MT", "ML", "GT")
+RESULT_FILE_LABELS = ("pedestrian",)
+_SHOWN = 8  # classes that a message names
 
 _EPILOG = """Examples:
   qdtrack evaluate MOT17-09-FRCNN/                         a MOTChallenge folder brings its ground truth
   qdtrack evaluate MOT17-02-FRCNN/ MOT17-04-FRCNN/ --report report/
   qdtrack evaluate recording/ --gt gt.txt --json results.json
   qdtrack evaluate MOT17-09-FRCNN/ --mot tracks.txt        tracks made earlier, by any tracker
+  qdtrack evaluate drive1/ drive2/ --gt-topic /truth --jobs 2
+  qdtrack evaluate images/track/val --gt labels/box_track_20/val --weights bdd100k-r50
+  qdtrack evaluate waymo/validation --sequences '*/FRONT' --preset waymo --weights waymo.safetensors
+  qdtrack evaluate TAO/frames --gt TAO/annotations/validation.json --weights tao-r101
 
-Ground truth: MOTChallenge gt.txt (or the folder of a sequence), or a KITTI label file (class Pedestrian).
-Figures are TrackEval's: IoU 0.5, MOTChallenge's rules for distractors; HOTA is a mean over 19 thresholds.
+Ground truth: MOTChallenge (gt.txt, or the folder of a sequence), a KITTI label file, BDD100K (a JSON file, or a folder
+of them), TAO or CocoVID JSON, Waymo (Perception v2, brings its own), or a bag with vision_msgs/Detection2DArray. For
+BDD100K, TAO, CocoVID and Waymo, SOURCE is the folder that the pictures' names start from. Evaluated are the classes of
+the ground truth that the preset has. Figures are TrackEval's (Waymo's: Waymo's own): docs/evaluation.md.
 exit codes: 0 done; 1 failed, with one line that says what to do; 2 wrong usage; 130 interrupted"""
-
-
-class Truth(NamedTuple):
-    """Ground truth: annotations of every frame, and what of them counts."""
-
-    annotations: Sequence[Sequence[Annotation]]
-    rules: TruthRules
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _EPILOG
-    parser.add_argument("sources", nargs="+", metavar="SOURCE", help="as for `qdtrack track`; not a live one")
-    gt_help = (
-        "ground truth file or MOTChallenge folder (default: the source's own); once for each source, in their order"
-    )
-    parser.add_argument("--gt", type=Path, action="append", help=gt_help)
-    mot_help = "evaluate these tracks instead of tracking; once for each source"
+    add_truth_options(parser)
+    mot_help = "evaluate these tracks, of pedestrians, instead of tracking; once for each sequence"
     parser.add_argument("--mot", type=Path, action="append", metavar="FILE", help=mot_help)
     report_help = "write report.html, to be looked at, and results.json to this folder"
     parser.add_argument("--report", type=Path, metavar="FOLDER", help=report_help)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write results.json, under this name")
-    parser.add_argument("--topic", help="images of a bag (default: its only image topic)")
-    parser.add_argument("--max-frames", type=positive, metavar="N", help="evaluate the first N frames only")
+    parser.add_argument("--trackeval", action="store_true", help="compute the figures with TrackEval, too, and compare")
+    jobs_help = "sources tracked at a time, each in a process of its own (default: %(default)s)"
+    parser.add_argument("--jobs", type=positive, default=1, metavar="N", help=jobs_help)
+    ray_help = "track each source as a task of a Ray cluster: HOST:PORT, ray://HOST:PORT, or auto"
+    parser.add_argument("--ray", metavar="ADDRESS", help=ray_help)
+    threads_help = "cores for each source (default: all of this machine's, divided by --jobs)"
+    parser.add_argument("--threads", type=positive, metavar="N", help=threads_help)
     add_model_options(parser)
+
+
+def add_truth_options(parser: argparse.ArgumentParser) -> None:
+    """Sources and their ground truth."""
+    source_help = "as for `qdtrack track`, not a live one; or the folder of a benchmark's pictures"
+    parser.add_argument("sources", nargs="+", metavar="SOURCE", help=source_help)
+    gt_help = (
+        "ground truth: file, folder or bag, see `qdtrack evaluate --help` (default: the source's own); once for each "
+        "source, in their order"
+    )
+    parser.add_argument("--gt", type=Path, action="append", help=gt_help)
+    topic_help = "ground truth is this topic of boxes, in the bag of --gt or else in SOURCE (default: the only one)"
+    parser.add_argument("--gt-topic", metavar="TOPIC", help=topic_help)
+    names_help = "of ground truth of many videos, those named like this"
+    parser.add_argument("--sequences", default="*", metavar="PATTERN", help=names_help)
+    parser.add_argument("--topic", help="images of a bag (default: its only image topic)")
+    parser.add_argument(
+        "--max-frames", type=positive, metavar="N", help="take the first N frames of each sequence only"
+    )
+
+
+class Failure(NamedTuple):
+    """A source that could not be evaluated, and why, in one line."""
+
+    source: str
+    error: str
+
+
+class Recorded(NamedTuple):
+    """Sequences and what was tracked in them.
+
+    Attributes:
+        jobs: sequences with ground truth.
+        recordings: one for each of them.
+        labels: names of the tracks' labels.
+        made_by: what made the tracks, for results.json.
+    """
+
+    jobs: list[Job]
+    recordings: list[Recording]
+    labels: Sequence[str]
+    made_by: dict[str, Any]
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate sources."""
-    from qdtrack_ros.evaluation.metrics import combine
-    from qdtrack_ros.evaluation.results import results_content, write_results
+    from qdtrack_ros.cli.main import EXIT_FAILED, EXIT_OK
+    from qdtrack_ros.cli.protocols import measure_of
 
     for path in output_files(arguments):
         check_writable(path)
-    jobs = open_jobs(arguments.sources, arguments.gt, arguments.topic, arguments.max_frames)
-    if arguments.mot is not None:
-        recordings, made_by = read_recordings(arguments.mot, jobs)
-    else:
-        recordings, made_by = record(arguments, jobs)
-    evaluated = [evaluate(job, recording) for job, recording in zip(jobs, recordings, strict=True)]
-    rows = [(one.name, one.result.metrics) for one in evaluated]
-    if len(evaluated) > 1:
-        rows.append(("combined", combine([one.result for one in evaluated]).metrics))
-    print(table(rows))
-    content = results_content(evaluated, {"qdtrack_ros": __version__, **made_by})
-    if arguments.json is not None:
-        write_results(arguments.json, content)
-        print(f"figures: {arguments.json}")
-    if arguments.report is not None:
-        from qdtrack_ros.evaluation.report.page import Scene, write_report
-
-        scenes = [
-            Scene(one, job.sequence, job.truth.annotations, recording.tracks)
-            for one, job, recording in zip(evaluated, jobs, recordings, strict=True)
-        ]
-        write_results(arguments.report / RESULTS, content)
-        write_report(arguments.report / PAGE, scenes, content)
-        print(f"report: {arguments.report / PAGE}")
-    return 0
-
-
-@dataclass(frozen=True)
-class Job:
-    """A source to be evaluated: its first ``count`` frames."""
-
-    source: str
-    sequence: FrameSequence
-    truth: Truth
-    count: int
+    opened, failures = open_all(sources_of(arguments))
+    is_right = True
+    if opened:
+        jobs = [job for one in opened for job in one.jobs]
+        measure = measure_of(jobs)
+        check_options(arguments, jobs)
+        recorded = record_all(arguments, opened, failures) if arguments.mot is None else read_all(arguments.mot, jobs)
+        if recorded.jobs:
+            is_right = show(arguments, recorded, measure(*recorded[:3]), failures)
+    for failure in failures:
+        print(f"qdtrack evaluate: error: {failure.source} is left out: {failure.error}", file=sys.stderr)
+    return EXIT_OK if is_right and not failures else EXIT_FAILED
 
 
 def output_files(arguments: argparse.Namespace) -> list[Path]:
@@ -116,97 +129,101 @@ def output_files(arguments: argparse.Namespace) -> list[Path]:
     return report if arguments.json is None else [arguments.json, *report]
 
 
-def open_jobs(sources: Sequence[str], truths: Sequence[Path] | None, topic: str | None, limit: int | None) -> list[Job]:
-    """Open sources with their ground truth; sequences of one name are numbered.
-
-    Args:
-        sources: whatever ``open_source`` takes.
-        truths: one for each source; None takes the annotations that they bring.
-        topic: images of bags.
-        limit: frames of each source; None takes all.
+def sources_of(arguments: argparse.Namespace) -> list[Source]:
+    """The sources, each with its ground truth.
 
     Raises:
-        DataError: one of them cannot be had.
+        DataError: `--gt` is neither given once for each nor never.
     """
-    from qdtrack_ros.cli.track import frame_count
-    from qdtrack_ros.data.sources import open_source
-    from qdtrack_ros.data.types import DataError
+    from qdtrack_ros.cli.ground_truth import Source
 
-    check_one_each("--gt", truths, len(sources))
-    jobs: list[Job] = []
-    names: Counter[str] = Counter()
-    for place, source in enumerate(sources):
-        sequence = open_source(source, topic)
-        if frame_count(sequence, None) is None:
-            raise DataError(f"{source} is live; record it first, then evaluate the recording")
-        count = frame_count(sequence, limit) or 0
-        truth = read_truth(truths[place] if truths else None, sequence)
-        names[sequence.name] += 1
-        if names[sequence.name] > 1:
-            sequence = replace(sequence, name=f"{sequence.name} ({names[sequence.name]})")
-        jobs.append(Job(source, sequence, Truth(truth.annotations[:count], truth.rules), count))
-    return jobs
+    check_one_each("--gt", arguments.gt, len(arguments.sources), "sources")
+    truths = arguments.gt or [None] * len(arguments.sources)
+    options = (arguments.topic, arguments.gt_topic, arguments.sequences, arguments.max_frames)
+    return [Source(source, truth, *options) for source, truth in zip(arguments.sources, truths, strict=True)]
 
 
-def check_one_each(option: str, values: Sequence[Path] | None, count: int) -> None:
-    """Raise DataError unless the option was given once for each source, or never."""
+def check_one_each(option: str, values: Sequence[Path] | None, count: int, what: str) -> None:
+    """Raise DataError unless the option was given once for each, or never."""
     from qdtrack_ros.data.types import DataError
 
     if values is not None and len(values) != count:
-        raise DataError(f"{option} is given {len(values)} times for {count} sources; give it once for each, or never")
+        raise DataError(f"{option} is given {len(values)} times for {count} {what}; give it once for each, or never")
 
 
-def evaluate(job: Job, recording: Recording) -> EvaluatedSequence:
-    """Hold a recording against its ground truth."""
-    import numpy as np
+def open_all(sources: Sequence[Source]) -> tuple[list[OpenedSource], list[Failure]]:
+    """Open sources; the error of the only one is raised, those of several are gathered."""
+    from qdtrack_ros.cli.ground_truth import OpenedSource, numbered, open_jobs
+    from qdtrack_ros.cli.main import is_expected
 
-    from qdtrack_ros.cli.offline import StageTimes
-    from qdtrack_ros.evaluation.detection import match_detections
-    from qdtrack_ros.evaluation.metrics import evaluate_frames, prepare_frames
-    from qdtrack_ros.evaluation.results import EvaluatedSequence, truth_fingerprint
-
-    annotations, rules = job.truth.annotations, job.truth.rules
-    frames = prepare_frames(annotations, recording.tracks, rules, job.sequence.name)
-    detections, times = None, {}
-    if recording.detections is not None:
-        detections = match_detections(annotations, recording.detections, rules=rules)
-        left_out = [np.nan] * len(StageTimes._fields)
-        milliseconds = np.array([left_out if one is None else one for one in recording.times], np.float64)
-        times = dict(zip(StageTimes._fields, milliseconds.reshape(-1, len(left_out)).T, strict=True))
-    truth = truth_fingerprint(annotations, rules)
-    return EvaluatedSequence(job.source, truth, frames, evaluate_frames(frames, job.sequence.name), detections, times)
+    opened, failures = [], []
+    for source in sources:
+        try:
+            opened.append(OpenedSource(source, open_jobs(source)))
+        except Exception as error:
+            if len(sources) == 1 or not is_expected(error):
+                raise
+            failures.append(failure_of(source, str(error)))
+    return numbered(opened), failures
 
 
-def read_truth(path: Path | None, sequence: FrameSequence) -> Truth:
-    """Ground truth of a sequence.
+def failure_of(source: Source, error: str) -> Failure:
+    """A failure; of a long error the first line."""
+    return Failure(source.path, error.partition("\n")[0])
 
-    Args:
-        path: file, or MOTChallenge folder; None takes the annotations that the sequence brings.
-        sequence: the source.
+
+def check_options(arguments: argparse.Namespace, jobs: Sequence[Job]) -> None:
+    """Refuse, before the work, what these sources or this machine cannot give.
 
     Raises:
-        DataError: there is none, or it is faulty.
+        DataError: options and sources do not fit.
+        ImportError: TrackEval is wanted and not installed.
     """
-    from qdtrack_ros.data.kitti import read_kitti_annotations
-    from qdtrack_ros.data.mot import read_mot_annotations
-    from qdtrack_ros.data.types import DataError
-    from qdtrack_ros.evaluation.rules import KITTI_PEDESTRIAN_RULES, mot_rules
+    from qdtrack_ros.cli.protocols import check_boxes
+    from qdtrack_ros.evaluation.cross_check import require_trackeval
 
-    count = len(sequence.frames)
-    if path is None:
-        own = [frame.annotations for frame in sequence.frames]
-        if not any(own):
-            raise DataError(f"{sequence.name} brings no ground truth; name a gt.txt or label file with --gt")
-        return Truth(own, mot_rules(sequence.name))
-    if path.is_dir():
-        path = path / "gt" / "gt.txt"
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; expected MOTChallenge ground truth or a KITTI label file")
-    first = path.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
-    if "," not in first and len(first.split()) >= _KITTI_COLUMNS:
-        return Truth(read_kitti_annotations(path, count), KITTI_PEDESTRIAN_RULES)
-    benchmark = next((name for name in path.resolve().parts if name.upper().startswith("MOT20")), sequence.name)
-    return Truth(read_mot_annotations(path, count), mot_rules(benchmark))
+    check_one_each("--mot", arguments.mot, len(jobs), "sequences")
+    if arguments.report is not None:
+        check_boxes(jobs, "--report")
+    if arguments.trackeval:
+        check_boxes(jobs, "--trackeval")
+        require_trackeval()
+
+
+def label_indices(jobs: Sequence[Job], labels: Sequence[str], whose: str) -> list[int]:
+    """Indices of the labels that mean a class of the ground truth; says which classes have none.
+
+    Raises:
+        ConfigurationError: all of them.
+    """
+    from qdtrack_ros.configuration import ConfigurationError
+
+    benchmarks = list({id(job.benchmark): job.benchmark for job in jobs}.values())
+    found = {name: rules.indices(labels) for benchmark in benchmarks for name, rules in benchmark.classes.items()}
+    lacking = listed([name for name, indices in found.items() if not indices])
+    if not any(found.values()):
+        raise ConfigurationError(f"{whose} has the labels {listed(labels)}; the ground truth's classes are {lacking}")
+    if lacking:
+        print(f"not evaluated, for want of such a label in {whose}: {lacking}")
+    return sorted({index for indices in found.values() for index in indices})
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first of many names."""
+    rest = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + rest
+
+
+def read_all(paths: Sequence[Path], jobs: Sequence[Job]) -> Recorded:
+    """Tracks of every sequence from its result file, which knows no classes: they are taken for pedestrians."""
+    from qdtrack_ros.cli.offline import Recording
+
+    label_indices(jobs, RESULT_FILE_LABELS, "a result file")
+    recordings = []
+    for path, job in zip(paths, jobs, strict=True):
+        tracks = read_tracks(path, len(job.sequence.frames))[: job.count]
+        recordings.append(Recording(tracks, None, [None] * job.count, Counter(), 0.0))
+    return Recorded(list(jobs), recordings, RESULT_FILE_LABELS, {"tracks": [str(path) for path in paths]})
 
 
 def read_tracks(path: Path, count: int) -> list[FrameTracks]:
@@ -228,81 +245,87 @@ def read_tracks(path: Path, count: int) -> list[FrameTracks]:
     return frames
 
 
-def read_recordings(paths: Sequence[Path], jobs: Sequence[Job]) -> tuple[list[Recording], dict[str, Any]]:
-    """Tracks of every source from its result file, and where they came from."""
-    from qdtrack_ros.cli.offline import Recording
+def record_all(arguments: argparse.Namespace, opened: Sequence[OpenedSource], failures: list[Failure]) -> Recorded:
+    """Track every source; adds those that fail to ``failures``."""
+    import torch
 
-    check_one_each("--mot", paths, len(jobs))
-    recordings = []
-    for path, job in zip(paths, jobs, strict=True):
-        tracks = read_tracks(path, len(job.sequence.frames))[: job.count]
-        recordings.append(Recording(tracks, None, [None] * job.count, Counter(), 0.0))
-    return recordings, {"tracks": [str(path) for path in paths]}
-
-
-def record(arguments: argparse.Namespace, jobs: Sequence[Job]) -> tuple[list[Recording], dict[str, Any]]:
-    """Track every source; gives the tracks of pedestrians and what made them."""
-    from qdtrack_ros.cli.offline import first_frames, track_frames
-    from qdtrack_ros.inference.engine import create_engine, opened
+    from qdtrack_ros.cli.record import Model, record
     from qdtrack_ros.inference.presets import load_preset
 
     preset = load_preset(arguments.preset, overrides(arguments.set), arguments.weights)
-    wanted = pedestrian_labels(preset.name, preset.labels)
-    with opened(create_engine(preset, arguments.weights, arguments.device, arguments.engine)) as engine:
-        engine.warmup()
-        recordings = [
-            track_frames(engine, preset.association, first_frames(job.sequence, job.count), job.count, wanted)
-            for job in jobs
-        ]
-        made_by = {
-            "preset": preset.name,
-            "weights": arguments.weights or preset.weights,
-            "settings": overrides(arguments.set),
-            "engine": engine.name,
-            "model_id": engine.model_id,
-            "frames_dropped": dict(sum((one.dropped for one in recordings), Counter())),
-            "frames_per_second": round(frames_per_second(recordings), 2),
-        }
-    return recordings, made_by
+    wanted = label_indices([job for one in opened for job in one.jobs], preset.labels, f"preset {preset.name}")
+    threads = arguments.threads or max(1, torch.get_num_threads() // arguments.jobs)
+    model = Model(preset, arguments.weights, arguments.device, arguments.engine, threads)
+    made_by: dict[str, Any] = {
+        "preset": preset.name,
+        "weights": arguments.weights or preset.weights,
+        "settings": overrides(arguments.set),
+        "threads": threads,
+    }
+    found = {}
+    for outcome in record(opened, model, wanted, arguments.jobs, arguments.ray):
+        if outcome.error:
+            failures.append(failure_of(opened[outcome.place].source, outcome.error))
+        else:
+            found[outcome.place] = outcome.result
+            made_by |= {"engine": outcome.result.engine, "model_id": outcome.result.model_id}
+    jobs = [job for place in sorted(found) for job in opened[place].jobs]
+    recordings = [recording for place in sorted(found) for recording in found[place].recordings]
+    made_by["frames_dropped"] = dict(sum((one.dropped for one in recordings), Counter()))
+    made_by["frames_per_second"] = round(frames_per_second(recordings), 2)
+    return Recorded(jobs, recordings, preset.labels, made_by)
 
 
 def frames_per_second(recordings: Sequence[Recording]) -> float:
-    """Frames tracked per second of work."""
+    """Frames tracked per second of work, of one process."""
     processed = sum(one is not None for recording in recordings for one in recording.times)
     return processed / max(sum(recording.seconds for recording in recordings), 1e-9)
 
 
-def pedestrian_labels(name: str, labels: Sequence[str]) -> list[int]:
-    """Indices of the labels that ground truth of pedestrians is about.
+def show(arguments: argparse.Namespace, recorded: Recorded, figures: Figures, failures: Sequence[Failure]) -> bool:
+    """Print the figures and write the files; False when TrackEval has others."""
+    from qdtrack_ros.evaluation.results import results_content, write_results
 
-    Raises:
-        ConfigurationError: the preset has none.
-    """
-    from qdtrack_ros.configuration import ConfigurationError
+    for job in recorded.jobs:
+        if len(job.labelled) < job.count:
+            left_out = f"{job.count - len(job.labelled)} of {job.count} pictures are not labelled"
+            print(f"{job.sequence.name}: {left_out}: they are tracked, but left out of the figures")
+    print(figures.table)
+    faults = trackeval_faults(figures.scenes) if arguments.trackeval else []
+    for line in faults or [f"TrackEval agrees in every field of {len(figures.scenes)} rows"] * arguments.trackeval:
+        print(line)
+    facts = {
+        "qdtrack_ros": __version__,
+        "benchmark": ", ".join(dict.fromkeys(job.benchmark.name for job in recorded.jobs)),
+        **recorded.made_by,
+        "frames": sum(len(job.labelled) for job in recorded.jobs),
+        "frames_not_labelled": sum(job.count - len(job.labelled) for job in recorded.jobs),
+        "failed": [failure._asdict() for failure in failures],
+        "trackeval": ("disagrees" if faults else "agrees") if arguments.trackeval else None,
+        **figures.content,
+    }
+    content = results_content([scene.evaluated for scene in figures.scenes], facts)
+    if arguments.json is not None:
+        write_results(arguments.json, content)
+        print(f"figures: {arguments.json}")
+    if arguments.report is not None:
+        from qdtrack_ros.evaluation.report.page import write_report
 
-    wanted = [index for index, label in enumerate(labels) if label.lower() in PEDESTRIAN_LABELS]
-    if not wanted:
-        found, known = ", ".join(labels), " or ".join(PEDESTRIAN_LABELS)
-        raise ConfigurationError(f"preset {name} has the labels {found}; to evaluate pedestrians it needs {known}")
-    return wanted
+        write_results(arguments.report / RESULTS, content)
+        write_report(arguments.report / PAGE, figures.scenes, content)
+        print(f"report: {arguments.report / PAGE}")
+    return not faults
 
 
-def table(rows: Sequence[tuple[str, Metrics]]) -> str:
-    """The figures as text, one line a sequence; rates in percent."""
-    columns = (*RATES, *COUNTS)
-    width = max([len("sequence"), *(len(name) for name, _ in rows)])
-    lines = [f"{'sequence':{width}}" + "".join(f"{column:>7}" for column in columns)]
-    for name, m in rows:
-        rates = (m.mota, m.idf1, m.hota, m.deta, m.assa, m.motp, m.idp, m.idr)
-        counts = (m.id_switches, m.fragmentations, m.false_positives, m.false_negatives)
-        ends = (m.mostly_tracked, m.mostly_lost, m.truth_boxes)
-        cells = [f"{100 * rate:7.2f}" for rate in rates] + [f"{number:7d}" for number in (*counts, *ends)]
-        lines.append(f"{name:{width}}" + "".join(cells))
-    return "\n".join(lines)
+def trackeval_faults(scenes: Sequence[Scene]) -> list[str]:
+    """Where TrackEval's figures are others than ours, a line for each sequence or class."""
+    from qdtrack_ros.evaluation.cross_check import DisagreementError, check_against_trackeval
 
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file; it holds the old content or the new one, never half."""
-    text = json.dumps(content, indent=2) + "\n"
-    with replacing(path) as file:
-        file.write(text.encode())
+    faults = []
+    for scene in scenes:
+        one = scene.evaluated
+        try:
+            check_against_trackeval(one.name, one.frames, one.result.fields)
+        except DisagreementError as error:
+            faults.append(f"TrackEval disagrees: {error}")
+    return faults

@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         program with 2, as argparse does.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    logging.basicConfig(level=logging.WARNING, format="qdtrack: %(levelname)s: %(message)s")
+    set_up_logging()
     ros_arguments: list[str] = []
     if words[:1] == ["node"] and words[1:2] not in (["-h"], ["--help"]):
         words, ros_arguments = words[:1], words[1:]  # argparse would take --ros-args for an option of its own
@@ -65,6 +65,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"qdtrack {arguments.command}: error: {error or type(error).__name__}", file=sys.stderr)
         return EXIT_FAILED
+
+
+def set_up_logging() -> None:
+    """Warnings and errors go to standard error; every process of a command calls it."""
+    logging.basicConfig(level=logging.WARNING, format="qdtrack: %(levelname)s: %(message)s")
 
 
 def build_parser(command: str | None = None) -> argparse.ArgumentParser:

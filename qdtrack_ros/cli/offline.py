@@ -6,7 +6,7 @@ import itertools
 import logging
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,8 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from qdtrack_ros.data.prefetch import prefetched
-from qdtrack_ros.data.types import DataError, Frame, Image, Sequence
+from qdtrack_ros.data.types import DataError, Frame, Image
+from qdtrack_ros.data.types import Sequence as FrameSequence
 from qdtrack_ros.inference.types import Detections, Engine
 from qdtrack_ros.node.clock_guard import ClockGuard, Verdict
 from qdtrack_ros.node.session import TrackedFrame, TrackingSession
@@ -42,6 +43,10 @@ class FrameTracks(NamedTuple):
     def empty(cls) -> FrameTracks:
         """No tracks."""
         return cls(np.zeros(0, np.int64), np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
+
+    def of_labels(self, labels: Collection[int]) -> FrameTracks:
+        """Those that carry one of the labels."""
+        return FrameTracks(*_rows_of(self, self.labels, labels))
 
 
 class StageTimes(NamedTuple):
@@ -92,6 +97,15 @@ class Recording(NamedTuple):
     times: list[StageTimes | None]
     dropped: Counter[str]
     seconds: float
+
+    def part(self, places: Sequence[int], labels: Collection[int]) -> Recording:
+        """Some of the frames, and of their tracks and detections those with one of the labels."""
+        detections = None if self.detections is None else [self.detections[place] for place in places]
+        return self._replace(
+            tracks=[self.tracks[place].of_labels(labels) for place in places],
+            detections=detections and [Detections(*_rows_of(frame, frame.labels, labels)) for frame in detections],
+            times=[self.times[place] for place in places],
+        )
 
 
 class OfflineTracker:
@@ -173,16 +187,16 @@ def track_frames(
     for place, frame in enumerate(frames):
         picture = tracker.step(frame)
         if picture is not None:
-            tracks[place] = FrameTracks(*_rows_of(picture.tracks, picture.tracks.labels, labels))
+            tracks[place] = picture.tracks.of_labels(labels)
             detections[place] = Detections(*_rows_of(picture.detections, picture.detections.labels, labels))
             times[place] = picture.times
     return Recording(tracks, detections, times, tracker.dropped, time.perf_counter() - began_s)
 
 
-def first_frames(sequence: Sequence, count: int) -> Iterable[Frame]:
-    """The first ``count`` frames of a sequence, decoded ahead, with a progress bar."""
+def first_frames(sequence: FrameSequence, count: int, quiet: bool = False) -> Iterable[Frame]:
+    """The first ``count`` frames of a sequence, decoded ahead, with a progress bar unless ``quiet``."""
     frames = prefetched(itertools.islice(sequence.frames, count))
-    return tqdm(frames, total=count, unit="frame", desc=sequence.name, disable=None)
+    return tqdm(frames, total=count, unit="frame", desc=sequence.name, disable=quiet or None)
 
 
 def _rows_of(arrays: Iterable[Any], labels: npt.NDArray[np.int64], wanted: Collection[int]) -> list[Any]:

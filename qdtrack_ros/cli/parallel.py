@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, NamedTuple, TypeVar
 
-from qdtrack_ros.cli.main import is_expected
+from qdtrack_ros.cli.main import is_expected, set_up_logging
 
 Item = TypeVar("Item")
 _ANSWER_S = 10.0
@@ -85,7 +85,8 @@ def _send_outcome(connection: Connection, task: Callable[[Item], Any], item: Ite
 
 
 def _attempt(task: Callable[[Item], Any], item: Item) -> tuple[Any, str]:
-    """Result and error of a task."""
+    """Result and error of a task, in a worker."""
+    set_up_logging()
     try:
         return task(item), ""
     except Exception as error:

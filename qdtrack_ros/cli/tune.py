@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from qdtrack_ros.cli.evaluate import add_truth_options
 from qdtrack_ros.cli.options import add_model_options, overrides, positive
 
 if TYPE_CHECKING:
-    from qdtrack_ros.cli.evaluate import Job
+    from qdtrack_ros.cli.ground_truth import Job
     from qdtrack_ros.cli.offline import FrameTracks
     from qdtrack_ros.data.types import Frame, Image
     from qdtrack_ros.evaluation.metrics import SequenceResult
@@ -37,10 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _EPILOG
-    parser.add_argument("sources", nargs="+", metavar="SOURCE", help="as for `qdtrack evaluate`")
-    parser.add_argument("--gt", type=Path, action="append", help="ground truth, as for `qdtrack evaluate`")
-    parser.add_argument("--topic", help="images of a bag (default: its only image topic)")
-    parser.add_argument("--max-frames", type=positive, metavar="N", help="take the first N frames of each source only")
+    add_truth_options(parser)
     parser.add_argument("--objective", choices=OBJECTIVES, default="HOTA", help="what to raise (default: %(default)s)")
     parser.add_argument("--trials", type=positive, default=100, help="settings to try (default: %(default)s)")
     search_help = "settings to search (default: all of the paper's method)"
@@ -53,18 +51,21 @@ def run(arguments: argparse.Namespace) -> int:
     """Search, and print what was found."""
     from tqdm import tqdm
 
-    from qdtrack_ros.cli.evaluate import open_jobs, pedestrian_labels, table
+    from qdtrack_ros.cli.evaluate import label_indices, sources_of
+    from qdtrack_ros.cli.ground_truth import open_jobs
+    from qdtrack_ros.cli.protocols import check_boxes, table
     from qdtrack_ros.evaluation.tuning import search, searched_settings
     from qdtrack_ros.inference.presets import load_preset
 
     preset = load_preset(arguments.preset, overrides(arguments.set))
-    wanted = pedestrian_labels(preset.name, preset.labels)
     ranges = searched_settings(preset.association, arguments.search)
-    jobs = open_jobs(arguments.sources, arguments.gt, arguments.topic, arguments.max_frames)
+    jobs = [job for source in sources_of(arguments) for job in open_jobs(source)]
+    check_boxes(jobs, "tuning")
+    label_indices(jobs, preset.labels, f"preset {preset.name}")
     material = record_material(arguments, preset, jobs)
 
     def score(config: TrackerConfig) -> float:
-        return float(getattr(result_of(material, config, wanted).metrics, arguments.objective.lower()))
+        return float(getattr(result_of(material, config, preset.labels).metrics, arguments.objective.lower()))
 
     with tqdm(total=arguments.trials, unit="trial", desc="searching", disable=None) as bar:
 
@@ -74,10 +75,10 @@ def run(arguments: argparse.Namespace) -> int:
 
         outcome = search(preset.association, ranges, score, arguments.trials, arguments.seed, report)
     best = replace(preset.association, **outcome.settings)
-    rows = [("baseline", result_of(material, preset.association, wanted).metrics)]
+    rows = {"baseline": result_of(material, preset.association, preset.labels).metrics}
     if outcome.settings:
-        rows.append(("best", result_of(material, best, wanted).metrics))
-    print(table(rows))
+        rows["best"] = result_of(material, best, preset.labels).metrics
+    print(table("settings", rows))
     print(advice(outcome, arguments.objective, arguments.trials))
     return 0
 
@@ -122,7 +123,7 @@ def detections_key(engine: Engine, preset: Preset, job: Job, topic: str | None) 
     files = sorted(source.rglob("*")) if source.is_dir() else [source]
     stamps = [f"{path} {stat.st_size} {stat.st_mtime_ns}" for path in files if path.is_file() and (stat := path.stat())]
     parts = [engine.name, engine.model_id, preset.labels, preset.model, preset.preprocess]
-    text = "\n".join(map(str, [*parts, source.resolve(), topic, job.count, *stamps]))
+    text = "\n".join(map(str, [*parts, source.resolve(), topic, job.sequence.name, job.count, *stamps]))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
@@ -147,20 +148,27 @@ def _no_picture() -> Image:
     return np.zeros((1, 1, 3), np.uint8)
 
 
-def result_of(material: Sequence[Material], config: TrackerConfig, labels: Collection[int]) -> SequenceResult:
-    """Metrics over all sources with these settings, those that `qdtrack evaluate` gives."""
+def result_of(material: Sequence[Material], config: TrackerConfig, labels: Sequence[str]) -> SequenceResult:
+    """Metrics over all sources and classes with these settings, those that `qdtrack evaluate` gives."""
     from qdtrack_ros.evaluation.metrics import combine, evaluate_sequence
 
-    return combine(
-        [
-            evaluate_sequence(one.job.truth.annotations, retrack(one, config, labels), one.job.truth.rules)
-            for one in material
-        ]
-    )
+    results = []
+    for one in material:
+        tracks = one.job.of_labelled(retrack(one, config, len(labels)))
+        for rules in one.job.benchmark.known_to(labels).classes.values():
+            own = [frame.of_labels(rules.indices(labels)) for frame in tracks]
+            results.append(evaluate_sequence(one.job.annotations, own, rules))
+    return combine(results)
 
 
-def retrack(material: Material, config: TrackerConfig, labels: Collection[int]) -> list[FrameTracks]:
-    """Tracks of every frame with other settings: the same session and clock rules as ever, without the network."""
+def retrack(material: Material, config: TrackerConfig, labels: int) -> list[FrameTracks]:
+    """Tracks of every frame with other settings: the same session and clock rules as ever, without the network.
+
+    Args:
+        material: what the network found.
+        config: the settings.
+        labels: how many there are.
+    """
     from qdtrack_ros.cli.offline import FrameTracks, track_frames
     from qdtrack_ros.inference.recorded import RecordedEngine
 
@@ -168,7 +176,7 @@ def retrack(material: Material, config: TrackerConfig, labels: Collection[int]) 
     dim = found[0].embeddings.shape[1] if found else 1
     engine = RecordedEngine(found, dim, "recorded")
     tracks = [FrameTracks.empty()] * material.job.count
-    recording = track_frames(engine, config, material.frames, len(found), labels)
+    recording = track_frames(engine, config, material.frames, len(found), range(labels))
     for place, frame_tracks in zip(material.places, recording.tracks, strict=True):
         tracks[place] = frame_tracks
     return tracks

@@ -42,7 +42,7 @@ def open_source(source: str | int | os.PathLike[str], topic: str | None = None) 
         return _open_folder(path, topic)
     if not path.is_file():
         raise DataError(f"{path}: no such file or folder, and no camera index or address of a stream")
-    if path.suffix in BAG_SUFFIXES:
+    if is_bag(path):
         return _open_bag(path, topic)
     if is_image(path):
         return Sequence(path.stem, LazyFrames(1, partial(_only_frame, path)), None, False)
@@ -52,9 +52,16 @@ def open_source(source: str | int | os.PathLike[str], topic: str | None = None) 
 def _open_folder(path: Path, topic: str | None) -> Sequence:
     if (path / "seqinfo.ini").is_file():
         return read_mot_sequence(path)
-    if (path / "metadata.yaml").is_file() or any(item.suffix in BAG_SUFFIXES for item in path.iterdir()):
+    if is_bag(path):
         return _open_bag(path, topic)
     return read_folder(path)
+
+
+def is_bag(path: Path) -> bool:
+    """Whether a file or folder is a rosbag2."""
+    if path.is_dir():
+        return (path / "metadata.yaml").is_file() or any(item.suffix in BAG_SUFFIXES for item in path.iterdir())
+    return path.suffix in BAG_SUFFIXES
 
 
 def _open_bag(path: Path, topic: str | None) -> Sequence:

@@ -16,6 +16,14 @@ class DisagreementError(RuntimeError):
     """Two ways to compute the same figure gave different values."""
 
 
+def require_trackeval() -> None:
+    """Raise ImportError, with what to do, unless TrackEval is installed."""
+    try:
+        import trackeval.metrics  # noqa: F401
+    except ImportError as error:
+        raise ImportError("checking metrics needs TrackEval: pip install trackeval==1.3.0") from error
+
+
 def check_against_trackeval(
     name: str, frames: Sequence[PreparedFrame], fields: Mapping[str, Mapping[str, Any]]
 ) -> None:
@@ -42,10 +50,9 @@ def trackeval_fields(name: str, frames: Sequence[PreparedFrame]) -> dict[str, di
     Raises:
         ImportError: TrackEval is not installed.
     """
-    try:
-        from trackeval.metrics import CLEAR, HOTA, Count, Identity
-    except ImportError as error:
-        raise ImportError("checking metrics needs TrackEval: pip install trackeval==1.3.0") from error
+    require_trackeval()
+    from trackeval.metrics import CLEAR, HOTA, Count, Identity
+
     truth_ids = np.unique(np.concatenate([np.zeros(0, np.int64), *(frame.truth_ids for frame in frames)]))
     track_ids = np.unique(np.concatenate([np.zeros(0, np.int64), *(frame.track_ids for frame in frames)]))
     data = {

@@ -158,10 +158,7 @@ def evaluate_classes(
         DataError: as ``evaluate_sequence``; none of the labels is one of the benchmark's.
         DisagreementError, ImportError: as ``evaluate_sequence``.
     """
-    indices = {
-        key: [index for index, label in enumerate(labels) if label in rules.tracked_as]
-        for key, rules in benchmark.classes.items()
-    }
+    indices = {key: rules.indices(labels) for key, rules in benchmark.classes.items()}
     if not any(indices.values()):
         wanted = ", ".join(sorted(frozenset().union(*(rules.tracked_as for rules in benchmark.classes.values()))))
         raise DataError(f"tracks are of {', '.join(labels)}; {benchmark.name} evaluates {wanted}")
@@ -204,13 +201,13 @@ def combine_classes(videos: Sequence[Mapping[str, SequenceResult]], benchmark: B
 
     Args:
         videos: results of ``evaluate_classes``, one entry a sequence.
-        benchmark: the same as there.
+        benchmark: the same as there, or ``together`` those of all sequences.
 
     Returns:
         By name: the classes; then, as the benchmark has them, its groups (all boxes of their classes counted together),
         the mean over classes ``CLASS_MEAN`` and the figures of all boxes together ``ALL_CLASSES``.
     """
-    classes = {key: combine([video[key] for video in videos], key) for key in benchmark.classes}
+    classes = {key: combine([video[key] for video in videos if key in video], key) for key in benchmark.classes}
     rows = dict(classes)
     for group, members in benchmark.groups.items():
         rows[group] = combine([classes[member] for member in members], group)

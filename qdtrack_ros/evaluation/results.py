@@ -101,16 +101,16 @@ def results_content(sequences: Sequence[EvaluatedSequence], facts: Mapping[str, 
     """The content of ``results.json``.
 
     Args:
-        sequences: in the order of the report.
-        facts: what made the tracks, JSON values.
+        sequences: in the order of the report; none where a benchmark measures something else.
+        facts: what made the tracks and what was measured besides, JSON values.
     """
-    together = combine([sequence.result for sequence in sequences])
+    together = combine([sequence.result for sequence in sequences]) if sequences else None
     return {
         "format": FORMAT,
-        **facts,
         "frames": sum(len(sequence.frames) for sequence in sequences),
-        "metrics": together.metrics._asdict(),
-        "hota": _over_alpha(together),
+        **facts,
+        "metrics": together and together.metrics._asdict(),
+        "hota": together and _over_alpha(together),
         "sequences": [_sequence_content(sequence) for sequence in sequences],
     }
 
@@ -194,9 +194,12 @@ def read_results(path: Path) -> list[RecordedSequence]:
         what = f"format {found!r}" if found else "no format named"
         raise DataError(f"{path}: {what}, expected {FORMAT!r}; make it with this version's `qdtrack evaluate --json`")
     try:
-        return [_recorded(sequence) for sequence in content["sequences"]]
+        recorded = [_recorded(sequence) for sequence in content["sequences"]]
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise DataError(f"{path}: damaged ({type(error).__name__}: {error}); evaluate again") from error
+    if not recorded:
+        raise DataError(f"{path}: of {content.get('benchmark')}, which is not measured by HOTA, CLEAR and Identity")
+    return recorded
 
 
 def _recorded(content: Mapping[str, Any]) -> RecordedSequence:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -12,6 +12,12 @@ from qdtrack_ros.data.types import Annotation
 from qdtrack_ros.evaluation.boxes import Boxes
 
 REGION_LABELS = frozenset({"DontCare", "crowd"})  # KITTI's and MOT20's names for regions of any content
+# What data sets call the same thing.
+_SYNONYMS = (
+    frozenset({"pedestrian", "person"}),
+    frozenset({"motorcycle", "motor", "motorbike"}),
+    frozenset({"bicycle", "bike"}),
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,14 @@ class TruthRules:
         """Labels of tracks that are meant for this class."""
         return self.track_labels or self.labels
 
+    def indices(self, labels: Iterable[str]) -> list[int]:
+        """Which of a tracker's labels mean this class, in any case; synonyms do where ``tracked_as`` is not there."""
+        found = [label.lower() for label in labels]
+        names = {name.lower() for name in self.tracked_as}
+        if names.isdisjoint(found):
+            names = names.union(*(synonyms for synonyms in _SYNONYMS if not synonyms.isdisjoint(names)))
+        return [index for index, label in enumerate(found) if label in names]
+
 
 @dataclass(frozen=True)
 class Benchmark:
@@ -62,6 +76,17 @@ class Benchmark:
     classes: Mapping[str, TruthRules]
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     means: bool = False
+
+    def of(self, classes: Iterable[str]) -> Benchmark:
+        """The part of it that consists of these classes; groups stay that have all of theirs."""
+        kept = {name: rules for name, rules in self.classes.items() if name in set(classes)}
+        groups = {name: members for name, members in self.groups.items() if set(members) <= set(kept)}
+        return replace(self, classes=kept, groups=groups)
+
+    def known_to(self, labels: Iterable[str]) -> Benchmark:
+        """The part of it that a tracker with these labels has classes for."""
+        names = list(labels)
+        return self.of([name for name, rules in self.classes.items() if rules.indices(names)])
 
 
 PERSON_LABELS = frozenset({"pedestrian", "person"})  # of our presets
@@ -126,9 +151,26 @@ BDD100K = Benchmark(
 )
 
 
-def mot_rules(benchmark: str) -> TruthRules:
-    """Rules of a MOTChallenge benchmark by its name, or by the name of one of its sequences ("MOT20-01")."""
-    return MOT20_RULES if benchmark.upper().startswith("MOT20") else MOT_RULES
+def mot_benchmark(name: str) -> Benchmark:
+    """A benchmark of MOTChallenge by its name, or by the name of one of its sequences ("MOT20-01")."""
+    return MOT20 if name.upper().startswith("MOT20") else MOT
+
+
+def open_benchmark(name: str, labels: Iterable[str]) -> Benchmark:
+    """Every label is a class; tracks on ignored boxes and in crowds of it are neither right nor wrong."""
+    classes = {label: TruthRules(frozenset({label}), forgive_ignored=True) for label in sorted(set(labels))}
+    return Benchmark(name, classes, means=True)
+
+
+def together(benchmarks: Sequence[Benchmark]) -> Benchmark:
+    """The classes and groups of several benchmarks, each of a name once; means where one of them has them."""
+    names = dict.fromkeys(benchmark.name for benchmark in benchmarks)
+    return Benchmark(
+        ", ".join(names),
+        {name: rules for benchmark in benchmarks for name, rules in benchmark.classes.items()},
+        {name: members for benchmark in benchmarks for name, members in benchmark.groups.items()},
+        any(benchmark.means for benchmark in benchmarks),
+    )
 
 
 class FrameTruth:

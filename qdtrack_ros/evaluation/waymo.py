@@ -17,10 +17,16 @@ from scipy.optimize import linear_sum_assignment
 
 from qdtrack_ros.data.types import Annotation, DataError
 from qdtrack_ros.evaluation.boxes import Boxes, ious
+from qdtrack_ros.evaluation.rules import Benchmark, TruthRules
 from qdtrack_ros.evaluation.tracks import LabelledTracks, check_identities
 
 IOUS = {"vehicle": 0.7, "pedestrian": 0.5, "cyclist": 0.5}
 """Classes, and the IoU from which on a track may match an object of them."""
+_TRACKED_AS = {"vehicle": frozenset({"vehicle", "car", "truck", "bus"})}
+WAYMO = Benchmark(
+    "Waymo", {name: TruthRules(frozenset({name}), track_labels=_TRACKED_AS.get(name, frozenset())) for name in IOUS}
+)
+"""Its classes, and the labels of trackers that mean them; what counts is said here, not in the rules."""
 LEVELS = (1, 2)
 CUTOFFS = np.round(np.arange(101) * 0.01, 2)
 _WEIGHTS = 1e6  # IoUs are compared as whole millionths

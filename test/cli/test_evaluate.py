@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from qdtrack_ros.cli import main as cli
+from qdtrack_ros.evaluation import cross_check
 
 pytest.importorskip("scipy")
 
@@ -100,9 +101,9 @@ def test_several_sources_are_summed_up(crossing: Path, tmp_path: Path, capsys: p
 
 def test_options_for_each_source_are_counted(crossing: Path, capsys: pytest.CaptureFixture[str]) -> None:
     gt = str(crossing / "gt" / "gt.txt")
-    for option in ("--gt", "--mot"):
+    for option, what in (("--gt", "sources"), ("--mot", "sequences")):
         assert cli.main(["evaluate", str(crossing), str(crossing), option, gt]) == 1
-        assert f"{option} is given 1 times for 2 sources" in capsys.readouterr().err
+        assert f"{option} is given 1 times for 2 {what}" in capsys.readouterr().err
 
 
 def test_a_report_that_cannot_be_written_is_refused_before_the_work(
@@ -126,3 +127,18 @@ def test_evaluations_are_compared(crossing: Path, tmp_path: Path, capsys: pytest
     assert cli.main(words) == 0
     assert cli.main(["compare", str(tmp_path / "a.json"), str(tmp_path / "c.json")]) == 1
     assert "6 frames in the first, 4 in the second" in capsys.readouterr().err
+
+
+def test_trackeval_is_asked(
+    crossing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("trackeval", reason="trackeval is not installed")
+    worse, report = worse_tracks(crossing, tmp_path / "worse.txt"), tmp_path / "results.json"
+    words = ["evaluate", str(crossing), "--mot", str(worse), "--trackeval", "--json", str(report)]
+    assert cli.main(words) == 0
+    assert "TrackEval agrees in every field of 1 row" in capsys.readouterr().out
+    assert json.loads(report.read_text(encoding="utf-8"))["trackeval"] == "agrees"
+    monkeypatch.setattr(cross_check, "TOLERANCE", -1.0)  # nothing is close enough
+    assert cli.main(words) == 1
+    assert "TrackEval disagrees: crossing: CLEAR" in capsys.readouterr().out
+    assert json.loads(report.read_text(encoding="utf-8"))["trackeval"] == "disagrees"

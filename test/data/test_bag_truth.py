@@ -3,57 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
 from qdtrack_ros.data.types import DataError
 
 pytest.importorskip("rosbags", reason="rosbags is not installed: no bags to read")
 
+from truth_bags import Box, S, add_boxes  # noqa: E402
+
 from qdtrack_ros.data.bag_truth import DETECTIONS_TYPE, read_bag_annotations  # noqa: E402
 from qdtrack_ros.data.rosbag import BagWriter  # noqa: E402
 
-S = 1_000_000_000
-Box = tuple[float, float, float, float, str, str]  # centre x, y, width, height, class, id
 
-
-def detection(writer: BagWriter, header: Any, box: Box, extra_class: str | None = None) -> Any:
-    new = writer.types.new
-    x, y, width, height, label, identity = box
-    pose = new(
-        "geometry_msgs/msg/PoseWithCovariance",
-        pose=new(
-            "geometry_msgs/msg/Pose",
-            position=new("geometry_msgs/msg/Point", x=0.0, y=0.0, z=0.0),
-            orientation=new("geometry_msgs/msg/Quaternion", x=0.0, y=0.0, z=0.0, w=1.0),
-        ),
-        covariance=np.zeros(36),
-    )
-    results = [
-        new(
-            "vision_msgs/msg/ObjectHypothesisWithPose",
-            hypothesis=new("vision_msgs/msg/ObjectHypothesis", class_id=name, score=score),
-            pose=pose,
-        )
-        for name, score in ((extra_class, 0.2), (label, 0.8))
-        if name
-    ]
-    center = new("vision_msgs/msg/Pose2D", position=new("vision_msgs/msg/Point2D", x=x, y=y), theta=0.0)
-    bbox = new("vision_msgs/msg/BoundingBox2D", center=center, size_x=width, size_y=height)
-    return new("vision_msgs/msg/Detection2D", header=header, results=results, bbox=bbox, id=identity)
-
-
-def write(path: Path, arrays: dict[int, list[Box]], topics: tuple[str, ...] = ("/truth",), **options: Any) -> Path:
+def write(
+    path: Path, arrays: dict[int, list[Box]], topics: tuple[str, ...] = ("/truth",), extra_class: str | None = None
+) -> Path:
     with BagWriter(path) as writer:
         for topic in topics:
             for stamp_ns, boxes in arrays.items():
-                time = writer.types.new("builtin_interfaces/msg/Time", sec=stamp_ns // S, nanosec=stamp_ns % S)
-                header = writer.types.new("std_msgs/msg/Header", stamp=time, frame_id="camera")
-                found = [detection(writer, header, box, **options) for box in boxes]
-                array = writer.types.new(DETECTIONS_TYPE, header=header, detections=found)
-                writer.add(topic, DETECTIONS_TYPE, array, stamp_ns + 5)  # recorded a little later
+                add_boxes(writer, topic, stamp_ns, boxes, extra_class)
     return path
 
 

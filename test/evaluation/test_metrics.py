@@ -20,10 +20,13 @@ from qdtrack_ros.evaluation.rules import (
     BDD100K,
     KITTI_PEDESTRIAN_RULES,
     MOT,
+    MOT20,
     MOT20_RULES,
     MOT_RULES,
     TruthRules,
-    mot_rules,
+    mot_benchmark,
+    open_benchmark,
+    together,
 )
 
 BOX = (10.0, 10.0, 30.0, 50.0)
@@ -144,9 +147,34 @@ def test_unusable_input_is_named(truth, found, message):
         evaluate_sequence(truth, found)
 
 
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (["car", "Person"], [1]),
+        (["person", "pedestrian"], [1]),
+        (["car"], []),
+    ],
+)
+def test_labels_of_a_tracker_that_mean_a_class(labels, expected):
+    assert TruthRules(frozenset({"Pedestrian"})).indices(labels) == expected
+
+
+def test_a_part_of_a_benchmark():
+    part = BDD100K.known_to(["person", "motor", "bike", "Van"])
+    assert list(part.classes) == ["pedestrian", "car", "motorcycle", "bicycle"]
+    assert list(part.groups) == ["BIKE"] and part.means
+    both = together([MOT, part])
+    assert both.name == "MOTChallenge, BDD100K" and list(both.classes) == list(part.classes) and both.means
+
+
+def test_every_label_of_an_open_benchmark_is_a_class():
+    classes = open_benchmark("mine", ["bus", "Car", "bus"]).classes
+    assert list(classes) == ["Car", "bus"] and classes["Car"].indices(["person", "car"]) == [1]
+
+
 def test_rules_by_benchmark():
-    assert mot_rules("MOT20-01") is MOT20_RULES
-    assert mot_rules("PETS09-S2L1") is MOT_RULES
+    assert mot_benchmark("MOT20-01") is MOT20
+    assert mot_benchmark("PETS09-S2L1") is MOT
 
 
 def test_kitti_leaves_out_hard_boxes_and_small_tracks():
