@@ -15,13 +15,12 @@ from qdtrack_ros.files import check_writable
 
 if TYPE_CHECKING:
     from qdtrack_ros.cli.ground_truth import Job, OpenedSource, Source
-    from qdtrack_ros.cli.offline import FrameTracks, Recording
+    from qdtrack_ros.cli.offline import Recording
     from qdtrack_ros.cli.protocols import Figures
+    from qdtrack_ros.cli.record import Recorded
     from qdtrack_ros.evaluation.report.page import Scene
 
 RESULTS, PAGE = "results.json", "report.html"  # in the folder of --report
-RESULT_FILE_LABELS = ("pedestrian",)
-_SHOWN = 8  # classes that a message names
 
 _EPILOG = """Examples:
   qdtrack evaluate MOT17-09-FRCNN/                         a MOTChallenge folder brings its ground truth
@@ -86,38 +85,28 @@ class Failure(NamedTuple):
     error: str
 
 
-class Recorded(NamedTuple):
-    """Sequences and what was tracked in them.
-
-    Attributes:
-        jobs: sequences with ground truth.
-        recordings: one for each of them.
-        labels: names of the tracks' labels.
-        made_by: what made the tracks, for results.json.
-    """
-
-    jobs: list[Job]
-    recordings: list[Recording]
-    labels: Sequence[str]
-    made_by: dict[str, Any]
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate sources."""
     from qdtrack_ros.cli.main import EXIT_FAILED, EXIT_OK
     from qdtrack_ros.cli.protocols import measure_of
+    from qdtrack_ros.cli.record import read_result_files
 
     for path in output_files(arguments):
         check_writable(path)
-    opened, failures = open_all(sources_of(arguments))
+    sources = sources_of(arguments)
+    opened, failures = open_all(sources, strict=len(sources) == 1 or arguments.mot is not None)
     is_right = True
     if opened:
         jobs = [job for one in opened for job in one.jobs]
         measure = measure_of(jobs)
         check_options(arguments, jobs)
-        recorded = record_all(arguments, opened, failures) if arguments.mot is None else read_all(arguments.mot, jobs)
+        if arguments.mot is not None:
+            recorded = read_result_files(arguments.mot, jobs)
+        else:
+            recorded = record_all(arguments, opened, failures)
         if recorded.jobs:
-            is_right = show(arguments, recorded, measure(*recorded[:3]), failures)
+            figures = measure(recorded.jobs, recorded.recordings, recorded.labels)
+            is_right = show(arguments, recorded, figures, failures)
     for failure in failures:
         print(f"qdtrack evaluate: error: {failure.source} is left out: {failure.error}", file=sys.stderr)
     return EXIT_OK if is_right and not failures else EXIT_FAILED
@@ -151,8 +140,8 @@ def check_one_each(option: str, values: Sequence[Path] | None, count: int, what:
         raise DataError(f"{option} is given {len(values)} times for {count} {what}; give it once for each, or never")
 
 
-def open_all(sources: Sequence[Source]) -> tuple[list[OpenedSource], list[Failure]]:
-    """Open sources; the error of the only one is raised, those of several are gathered."""
+def open_all(sources: Sequence[Source], strict: bool) -> tuple[list[OpenedSource], list[Failure]]:
+    """Open sources; errors are gathered where there are several sources, and raised if ``strict``."""
     from qdtrack_ros.cli.ground_truth import OpenedSource, numbered, open_jobs
     from qdtrack_ros.cli.main import is_expected
 
@@ -161,7 +150,7 @@ def open_all(sources: Sequence[Source]) -> tuple[list[OpenedSource], list[Failur
         try:
             opened.append(OpenedSource(source, open_jobs(source)))
         except Exception as error:
-            if len(sources) == 1 or not is_expected(error):
+            if strict or not is_expected(error):
                 raise
             failures.append(failure_of(source, str(error)))
     return numbered(opened), failures
@@ -190,66 +179,11 @@ def check_options(arguments: argparse.Namespace, jobs: Sequence[Job]) -> None:
         require_trackeval()
 
 
-def label_indices(jobs: Sequence[Job], labels: Sequence[str], whose: str) -> list[int]:
-    """Indices of the labels that mean a class of the ground truth; says which classes have none.
-
-    Raises:
-        ConfigurationError: all of them.
-    """
-    from qdtrack_ros.configuration import ConfigurationError
-
-    benchmarks = list({id(job.benchmark): job.benchmark for job in jobs}.values())
-    found = {name: rules.indices(labels) for benchmark in benchmarks for name, rules in benchmark.classes.items()}
-    lacking = listed([name for name, indices in found.items() if not indices])
-    if not any(found.values()):
-        raise ConfigurationError(f"{whose} has the labels {listed(labels)}; the ground truth's classes are {lacking}")
-    if lacking:
-        print(f"not evaluated, for want of such a label in {whose}: {lacking}")
-    return sorted({index for indices in found.values() for index in indices})
-
-
-def listed(names: Sequence[str]) -> str:
-    """The first of many names."""
-    rest = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + rest
-
-
-def read_all(paths: Sequence[Path], jobs: Sequence[Job]) -> Recorded:
-    """Tracks of every sequence from its result file, which knows no classes: they are taken for pedestrians."""
-    from qdtrack_ros.cli.offline import Recording
-
-    label_indices(jobs, RESULT_FILE_LABELS, "a result file")
-    recordings = []
-    for path, job in zip(paths, jobs, strict=True):
-        tracks = read_tracks(path, len(job.sequence.frames))[: job.count]
-        recordings.append(Recording(tracks, None, [None] * job.count, Counter(), 0.0))
-    return Recorded(list(jobs), recordings, RESULT_FILE_LABELS, {"tracks": [str(path) for path in paths]})
-
-
-def read_tracks(path: Path, count: int) -> list[FrameTracks]:
-    """Tracks of `count` frames from a result file in MOTChallenge format.
-
-    Raises:
-        DataError: the file is missing or has faulty rows.
-    """
-    import numpy as np
-
-    from qdtrack_ros.cli.offline import FrameTracks
-    from qdtrack_ros.data.mot import read_mot_annotations
-
-    frames = []
-    for rows in read_mot_annotations(path, count):
-        ids = np.array([row.instance_id for row in rows], np.int64)
-        boxes = np.array([row.box for row in rows], np.float32).reshape(-1, 4)
-        frames.append(FrameTracks(ids, boxes, np.ones(len(rows), np.float32), np.zeros(len(rows), np.int64)))
-    return frames
-
-
 def record_all(arguments: argparse.Namespace, opened: Sequence[OpenedSource], failures: list[Failure]) -> Recorded:
     """Track every source; adds those that fail to ``failures``."""
     import torch
 
-    from qdtrack_ros.cli.record import Model, record
+    from qdtrack_ros.cli.record import Model, Recorded, label_indices, record
     from qdtrack_ros.inference.presets import load_preset
 
     preset = load_preset(arguments.preset, overrides(arguments.set), arguments.weights)
@@ -292,8 +226,9 @@ def show(arguments: argparse.Namespace, recorded: Recorded, figures: Figures, fa
             print(f"{job.sequence.name}: {left_out}: they are tracked, but left out of the figures")
     print(figures.table)
     faults = trackeval_faults(figures.scenes) if arguments.trackeval else []
-    for line in faults or [f"TrackEval agrees in every field of {len(figures.scenes)} rows"] * arguments.trackeval:
-        print(line)
+    if arguments.trackeval:
+        rows = "1 row" if len(figures.scenes) == 1 else f"{len(figures.scenes)} rows"
+        print("\n".join(faults) or f"TrackEval agrees in every field of {rows}")
     facts = {
         "qdtrack_ros": __version__,
         "benchmark": ", ".join(dict.fromkeys(job.benchmark.name for job in recorded.jobs)),

@@ -51,9 +51,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Search, and print what was found."""
     from tqdm import tqdm
 
-    from qdtrack_ros.cli.evaluate import label_indices, sources_of
+    from qdtrack_ros.cli.evaluate import sources_of
     from qdtrack_ros.cli.ground_truth import open_jobs
     from qdtrack_ros.cli.protocols import check_boxes, table
+    from qdtrack_ros.cli.record import label_indices
     from qdtrack_ros.evaluation.tuning import search, searched_settings
     from qdtrack_ros.inference.presets import load_preset
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -136,9 +137,16 @@ def test_trackeval_is_asked(
     worse, report = worse_tracks(crossing, tmp_path / "worse.txt"), tmp_path / "results.json"
     words = ["evaluate", str(crossing), "--mot", str(worse), "--trackeval", "--json", str(report)]
     assert cli.main(words) == 0
-    assert "TrackEval agrees in every field of 1 row" in capsys.readouterr().out
+    assert "TrackEval agrees in every field of 1 row\n" in capsys.readouterr().out
     assert json.loads(report.read_text(encoding="utf-8"))["trackeval"] == "agrees"
-    monkeypatch.setattr(cross_check, "TOLERANCE", -1.0)  # nothing is close enough
+    theirs = cross_check.trackeval_fields
+
+    def other_fields(*arguments: Any) -> dict[str, Any]:
+        fields = theirs(*arguments)
+        fields["CLEAR"]["MOTA"] += 1e-4
+        return fields
+
+    monkeypatch.setattr(cross_check, "trackeval_fields", other_fields)
     assert cli.main(words) == 1
-    assert "TrackEval disagrees: crossing: CLEAR" in capsys.readouterr().out
+    assert "TrackEval disagrees: crossing: CLEAR MOTA" in capsys.readouterr().out
     assert json.loads(report.read_text(encoding="utf-8"))["trackeval"] == "disagrees"
