@@ -143,7 +143,9 @@ def label_indices(jobs: Sequence[Job], labels: Sequence[str], whose: str) -> lis
     found = {name: rules.indices(labels) for benchmark in benchmarks for name, rules in benchmark.classes.items()}
     lacking = _listed([name for name, indices in found.items() if not indices])
     if not any(found.values()):
-        raise ConfigurationError(f"{whose} has the labels {_listed(labels)}; the ground truth's classes are {lacking or 'none'}")
+        raise ConfigurationError(
+            f"{whose} has the labels {_listed(labels)}; the ground truth's classes are {lacking or 'none'}"
+        )
     if lacking:
         print(f"not evaluated, for want of such a label in {whose}: {lacking}")
     return sorted({index for indices in found.values() for index in indices})

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tasks import die_at_first, square
+from tasks import die_at_first, square, warn
 
 from qdtrack_ros.cli.parallel import Outcome, run_in_processes, run_on_ray
 
@@ -48,6 +48,12 @@ def test_processes_end_with_their_reader(tmp_path: Path) -> None:
     next(outcomes)
     outcomes.close()  # type: ignore[attr-defined]
     assert not multiprocessing.active_children()
+
+
+def test_warnings_of_processes_look_like_those_of_the_command(capfd: pytest.CaptureFixture[str]) -> None:
+    list(run_in_processes(warn, [1, 2], jobs=2))
+    lines = sorted(capfd.readouterr().err.splitlines())
+    assert lines == [f"qdtrack: WARNING: item {item} is odd" for item in (1, 2)]
 
 
 def test_a_cluster_that_does_not_answer_is_an_error() -> None:
