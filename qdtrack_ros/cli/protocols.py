@@ -58,10 +58,11 @@ class Protocol(NamedTuple):
 
 def measure_boxes(jobs: Sequence[Job], recordings: Sequence[Recording], labels: Sequence[str]) -> Figures:
     """HOTA, CLEAR and Identity: a row a sequence, or, where there are several classes, a row a class."""
-    benchmark = together([job.benchmark for job in jobs]).known_to(labels)
+    known = [job.benchmark.known_to(labels) for job in jobs]
+    benchmark = together(known)
     videos: list[dict[str, Scene]] = [{} for _ in jobs]
-    for scenes, job, recording in zip(videos, jobs, recordings, strict=True):
-        for name, rules in job.benchmark.known_to(labels).classes.items():
+    for scenes, job, recording, own in zip(videos, jobs, recordings, known, strict=True):
+        for name, rules in own.classes.items():
             title = job.sequence.name if len(benchmark.classes) == 1 else f"{job.sequence.name}, {name}"
             part = recording.part(job.labelled, rules.indices(labels))
             if scenes:  # times are of the sequence, not of a class
@@ -104,16 +105,14 @@ def measure_track_ap(jobs: Sequence[Job], recordings: Sequence[Recording], label
     ]
     found = track_average_precision(videos, names)
     rows = {**found.classes, "mean": found.mean}
-    width = max(len(name) for name in ("class", *rows))
     columns = ("AP50", "AP75", *(f"AP {area}" for area in _AREAS), "AR all")
-    lines = [f"{'class':{width}}" + "".join(f"{column:>11}" for column in columns)]
+    cells = {}
     for name, fields in rows.items():
         means = [fields[f"AP_{area}"].mean() for area in _AREAS]
         values = (fields["AP_all"][0], fields["AP_all"][5], *means, fields["AR_all"].mean())
-        cells = ["          -" if value < 0 else f"{100 * value:11.2f}" for value in values]
-        lines.append(f"{name:{width}}" + "".join(cells))
+        cells[name] = ["-" if value < 0 else _percent(value) for value in values]
     content = {name: {field: values.tolist() for field, values in fields.items()} for name, fields in rows.items()}
-    return Figures("\n".join(lines), {"track_ap": content}, [])
+    return Figures(_table("class", columns, cells), {"track_ap": content}, [])
 
 
 def measure_waymo(jobs: Sequence[Job], recordings: Sequence[Recording], labels: Sequence[str]) -> Figures:
@@ -125,17 +124,16 @@ def measure_waymo(jobs: Sequence[Job], recordings: Sequence[Recording], labels: 
     ]
     found = waymo_metrics(videos, names)
     kept = {name: found[name] for name in WAYMO.known_to(labels).classes}
-    lines = [f"{'class':14}" + "".join(f"{column:>9}" for column in ("MOTA", "MOTP", "miss", "mismatch", "FP"))]
-    lines[0] += f"{'cutoff':>9}{'objects':>9}"
+    columns = ("MOTA", "MOTP", "miss", "mismatch", "FP", "cutoff", "objects")
+    cells = {}
     for name, levels in kept.items():
         for level, row in levels.items():
             rates = (row.mota, row.motp, row.miss, row.mismatch, row.false_positive)
-            cells = "".join(f"{100 * rate:9.2f}" for rate in rates)
-            lines.append(f"{f'{name} L{level}':14}{cells}{row.score_cutoff:9.2f}{row.objects:9d}")
+            cells[f"{name} L{level}"] = [*map(_percent, rates), f"{row.score_cutoff:.2f}", str(row.objects)]
     content = {
         name: {f"level {level}": row._asdict() for level, row in levels.items()} for name, levels in kept.items()
     }
-    return Figures("\n".join(lines), {"waymo": content}, [])
+    return Figures(_table("class", columns, cells), {"waymo": content}, [])
 
 
 def names_of_classes(benchmark: Benchmark, labels: Sequence[str]) -> list[str]:
@@ -153,7 +151,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
     "kitti": Protocol(lambda *_: KITTI, measure_boxes),
     "bdd100k": Protocol(lambda *_: BDD100K, measure_boxes),
     "cocovid": Protocol(open_benchmark, measure_boxes),
-    BAG: Protocol(open_benchmark, measure_boxes),
+    BAG: Protocol(lambda _, labels: open_benchmark("boxes of a bag", labels), measure_boxes),
     "tao": Protocol(lambda _, labels: open_benchmark("TAO", labels), measure_track_ap),
     "waymo": Protocol(lambda *_: WAYMO, measure_waymo),
 }
@@ -181,12 +179,23 @@ def check_boxes(jobs: Sequence[Job], what: str) -> None:
 
 def table(heading: str, rows: Mapping[str, Metrics]) -> str:
     """The figures as text, one line a row; rates in percent."""
-    width = max(len(name) for name in (heading, *rows))
-    lines = [f"{heading:{width}}" + "".join(f"{column:>7}" for column in (*RATES, *COUNTS))]
+    cells = {}
     for name, m in rows.items():
         rates = (m.mota, m.idf1, m.hota, m.deta, m.assa, m.motp, m.idp, m.idr)
         counts = (m.id_switches, m.fragmentations, m.false_positives, m.false_negatives)
         ends = (m.mostly_tracked, m.mostly_lost, m.truth_boxes)
-        cells = [f"{100 * rate:7.2f}" for rate in rates] + [f"{number:7d}" for number in (*counts, *ends)]
-        lines.append(f"{name:{width}}" + "".join(cells))
-    return "\n".join(lines)
+        cells[name] = [*map(_percent, rates), *map(str, (*counts, *ends))]
+    return _table(heading, (*RATES, *COUNTS), cells)
+
+
+def _percent(rate: float) -> str:
+    return f"{100 * rate:.2f}"
+
+
+def _table(heading: str, columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
+    first = max(len(name) for name in (heading, *rows))
+    widths = [max(7, len(column) + 2) for column in columns]
+    return "\n".join(
+        f"{name:{first}}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+        for name, cells in {heading: columns, **rows}.items()
+    )
