@@ -68,6 +68,13 @@ def test_several_videos_are_summed_up(crossing: Path, tmp_path: Path, capsys: py
     assert "combined" not in capsys.readouterr().out
 
 
+def test_sources_of_different_formats_share_their_classes(crossing: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    truths = ["--gt", str(crossing), "--gt", str(write_bdd100k(crossing))]
+    assert cli.main(["evaluate", str(crossing), str(crossing), *truths]) == 0
+    rows = [row.split() for row in capsys.readouterr().out.splitlines()[2:5]]
+    assert [(row[0], row[-1]) for row in rows] == [("crossing", "12"), ("img1", "12"), ("combined", "24")]
+
+
 def test_classes_are_evaluated_one_by_one(
     crossing: Path, preset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
