@@ -58,7 +58,7 @@ def multilevel_roi_align(
     of_level = [(levels == level).nonzero().squeeze(1) for level in range(len(features))]
     on_cpu = rois.device.type == "cpu" and features[0].dtype == torch.float32
     if on_cpu and not torch.is_grad_enabled():
-        pooled = features[0].new_empty((len(rois), *size, features[0].shape[1])).permute(0, 3, 1, 2)
+        pooled = features[0].new_empty((len(rois), features[0].shape[1], *size))  # as a fully connected layer wants it
         for feature, stride, rows in zip(features, strides, of_level, strict=True):
             _pool_as_bags(feature, rois[rows], stride, rows, pooled)
         return pooled
@@ -82,7 +82,7 @@ def _pool_as_bags(feature: Tensor, rois: Tensor, stride: int, rows: Tensor, pool
         feature: [B, C, H, W].
         rois: [R, 5], those of this level.
         rows: int64 [R], where they go.
-        pooled: [all regions, C, height, width], channels_last.
+        pooled: [all regions, C, height, width].
     """
     _, channels, map_height, map_width = feature.shape
     table = feature.permute(0, 2, 3, 1).reshape(-1, channels)
