@@ -59,7 +59,7 @@ TUNED_ON = ("TUD-Campus", "ETH-Sunnyday")  # for the threshold of the IoU baseli
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5)
 NEAREST_STEPS = (1, 10, 20)  # frames between two pictures in which the same object is looked for
 TABLE_STEP = 10  # the one of them that the tables show
-FIGURES = ("mota", "idf1", "hota", "id_switches")
+NAMES = {"mota": "MOTA", "idf1": "IDF1", "hota": "HOTA", "id_switches": "IDs"}  # figures that are kept
 COLUMNS = (
     ("PETS09-S2L1", "idf1"), ("PETS09-S2L1", "mota"), ("PETS09-S2L1", "id_switches"),
     ("TUD-Campus", "idf1"), ("KITTI-0015", "idf1"), ("all", "idf1"),
@@ -268,7 +268,7 @@ def score(tracks: Sequence[Tracks], truth: Truth, name: str) -> SequenceResult:
 def summary(results: Sequence[SequenceResult]) -> dict[str, Any]:
     """Figures by sequence, and of all together."""
     return {
-        result.name: {figure: getattr(result.metrics, figure) for figure in FIGURES}
+        result.name: {figure: getattr(result.metrics, figure) for figure in NAMES}
         for result in (*results, combine(results, "all"))
     }
 
@@ -340,10 +340,10 @@ def report(results: Mapping[str, Any], seeds: int) -> str:
     """Tables of the results: mean and standard deviation over seeds, in per cent but for the id switches."""
     runs = {arm: [results[f"{arm}, seed {seed}"] for seed in range(seeds)] for arm in ARMS}
     runs[SHIPPED] = [results[SHIPPED]]
-    plain, full = SETTINGS[0].name, SETTINGS[-1].name
+    full = SETTINGS[-1].name
     parts = [
-        table(f"Training arms, {setting}", {arm: row(of_arm, setting) for arm, of_arm in runs.items()})
-        for setting in (plain, full)
+        table(f"Training arms, {name}", {arm: row(of_arm, name) for arm, of_arm in runs.items()})
+        for name in (SETTINGS[0].name, Setting("cosine", True, True).name, full)
     ]
     for arm in (list(ARMS)[-1], SHIPPED):
         parts.append(table(f"Inference arms, {arm}", {s.name: row(runs[arm], s.name) for s in SETTINGS}))
@@ -360,7 +360,7 @@ def row(runs: Sequence[Mapping[str, Any]], setting: str) -> Row:
 
 def table(title: str, rows: Mapping[str, Row]) -> str:
     """A table in markdown."""
-    lines = [[title, "nearest", *(f"{sequence} {figure}" for sequence, figure in COLUMNS)]]
+    lines = [[title, "nearest", *(f"{sequence} {NAMES[figure]}" for sequence, figure in COLUMNS)]]
     lines.append(["---"] * len(lines[0]))
     for label, (tracked, nearest) in rows.items():
         cells = [spread([of_run[sequence][figure] for of_run in tracked]) for sequence, figure in COLUMNS]
