@@ -16,6 +16,9 @@ _OTHERS = "*"
 CROPS = "crops"
 """The one format that gives no sequences: a folder of pictures of one object each."""
 
+REGIONS = ("quasi_dense", "sparse")
+POSITIVES = ("many", "one")
+
 
 @dataclass(frozen=True)
 class SourceConfig:
@@ -92,7 +95,13 @@ class LossConfig:
         box_iou: a proposal above it is an object.
         box_samples, box_positive_fraction: proposals per picture in the box head's loss.
         box_beta: where the box head's smooth L1 turns linear; 0 is plain L1.
-        track_positive_iou, track_negative_iou: the same for the embedding's regions.
+        regions: what the embedding learns from: ``quasi_dense``, samples of the proposals with the ground truth among
+            them (the paper's method), or ``sparse``, the ground truth boxes alone (what the paper compares with).
+        positives: what a key region is drawn to: ``many``, all regions of its object in the reference picture, or
+            ``one``, the first of them (the ground truth where it was sampled, else the likeliest proposal), while the
+            others take no part: the plain softmax cross entropy. Sparse regions have one in either case.
+        track_positive_iou, track_negative_iou: a proposal above the first is a region of its object, below the second
+            background.
         key_positives: regions of the key picture, spread evenly over its objects.
         reference_samples: regions of the reference picture.
         reference_negative_ratio: negatives per positive at most.
@@ -112,6 +121,8 @@ class LossConfig:
     box_samples: int = 512
     box_positive_fraction: float = 0.25
     box_beta: float = 0.0
+    regions: str = "quasi_dense"
+    positives: str = "many"
     track_positive_iou: float = 0.7
     track_negative_iou: float = 0.3
     key_positives: int = 128
@@ -121,6 +132,11 @@ class LossConfig:
     track_weight: float = 0.25
     auxiliary_weight: float = 1.0
     detect_on_reference: bool = False
+
+    def __post_init__(self) -> None:
+        for name, choices in (("regions", REGIONS), ("positives", POSITIVES)):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected {' or '.join(choices)}")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from qdtrack_ros.ops.losses import l2_auxiliary_loss, multi_positive_cross_entro
 from qdtrack_ros.ops.similarity import dot_similarity
 from qdtrack_ros.training.assigners import MaxIoUAssigner
 from qdtrack_ros.training.config import LossConfig
-from qdtrack_ros.training.embedding_targets import EmbeddingTargets, match_targets
+from qdtrack_ros.training.embedding_targets import EmbeddingTargets, first_positives, match_targets
 from qdtrack_ros.training.samplers import (
     Choice,
     CombinedSampler,
@@ -22,9 +22,13 @@ from qdtrack_ros.training.samplers import (
     IoUBalancedNegativeSampler,
     RandomNegativeSampler,
     Sample,
+    ground_truth_sample,
     random_choice,
 )
 from qdtrack_ros.training.stream import Objects, PairBatch
+
+# Far below any dot product, and finite: infinity would meet NaN on the way back.
+NO_SIMILARITY = -1e9
 
 
 class TrackLoss(NamedTuple):
@@ -91,19 +95,23 @@ class EmbeddingLoss:
             match_targets(key.positive_gt_indices, reference.positive_gt_indices, len(reference.boxes), matches)
             for key, reference, matches in zip(keys, references, batch.matches, strict=True)
         ]
+        if self._config.positives == "one":
+            targets = [target._replace(targets=first_positives(target.targets)) for target in targets]
         # In float32 whatever the precision of the network: a dot product of 256 terms loses too much in 8 bits.
         with torch.autocast(embeddings[0].device.type, enabled=False):
             losses = [
                 self._compare(*pair) for pair in zip(embeddings[:pairs], embeddings[pairs:], targets, strict=True)
             ]
         contrastive, auxiliary = (torch.stack(terms).mean() for terms in zip(*losses, strict=True))
-        return TrackLoss(contrastive, auxiliary, sum(int(target.targets.sum()) for target in targets))
+        return TrackLoss(contrastive, auxiliary, sum(int((target.targets == 1).sum()) for target in targets))
 
     def _compare(self, key: Tensor, reference: Tensor, target: EmbeddingTargets) -> tuple[Tensor, Tensor]:
         """Contrastive and auxiliary loss of one pair."""
         rows = float(target.weights.sum())
+        # As negatives of no similarity whatever, those that take no part add nothing to the sum over negatives.
+        similarity = dot_similarity(key, reference).masked_fill(target.targets < 0, NO_SIMILARITY)
         contrastive = multi_positive_cross_entropy(
-            dot_similarity(key, reference), target.targets, target.weights, rows, self._config.track_weight
+            similarity, target.targets.clamp(min=0), target.weights, rows, self._config.track_weight
         )
         cosine = dot_similarity(key, reference, cosine=True)
         return contrastive, l2_auxiliary_loss(cosine, target.targets, loss_weight=self._config.auxiliary_weight)
@@ -111,5 +119,7 @@ class EmbeddingLoss:
     def _sample(
         self, sampler: CombinedSampler, proposals: Tensor, objects: Objects, generator: torch.Generator
     ) -> Sample:
+        if self._config.regions == "sparse":
+            return ground_truth_sample(objects.boxes)
         assignment = self._assign(proposals, objects.boxes, ignore_boxes=objects.ignore_boxes)
         return sampler(assignment, proposals, objects.boxes, generator=generator)

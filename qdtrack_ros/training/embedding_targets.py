@@ -12,7 +12,7 @@ class EmbeddingTargets(NamedTuple):
     """Targets of one image pair.
 
     Attributes:
-        targets: int64 [K, R]: 1 same object, 0 not.
+        targets: int64 [K, R]: 1 same object, 0 not, -1 takes no part (:func:`first_positives` only).
         weights: float32 [K]: 1 for key regions with at least one positive, else 0.
     """
 
@@ -40,3 +40,18 @@ def match_targets(
     partners = gt_match_indices[key_gt_indices]
     targets[:, : len(reference_gt_indices)] = (partners[:, None] == reference_gt_indices[None, :]).long()
     return EmbeddingTargets(targets, targets.any(dim=1).float())
+
+
+def first_positives(targets: Tensor) -> Tensor:
+    """Only the first positive of every row; the others take no part, for they are no negatives either.
+
+    Reference regions come with the ground truth first, then by falling objectness, so the first is the surest.
+
+    Args:
+        targets: int64 [K, R]: 1 same object, 0 not.
+
+    Returns:
+        int64 [K, R]: -1 in place of every 1 but the first of a row.
+    """
+    repeated = (targets == 1) & (targets.cumsum(dim=1) > 1)
+    return targets.masked_fill(repeated, -1)

@@ -54,6 +54,12 @@ class Sample(NamedTuple):
         return self.boxes[len(self.positive_indices) :]
 
 
+def ground_truth_sample(gt_boxes: Tensor) -> Sample:
+    """The ground truth boxes [G, 4] and nothing else: one positive for each object, no negatives (sparse matching)."""
+    rows = torch.arange(len(gt_boxes), device=gt_boxes.device)
+    return Sample(rows, rows[:0], gt_boxes, rows, torch.ones_like(rows, dtype=torch.bool), None)
+
+
 class IndexSampler(Protocol):
     """Picks about ``count`` rows of one kind (positive or negative) from an assignment."""
 

@@ -55,6 +55,12 @@ def test_sequences_of_a_source_share_its_weight_by_their_frames(tmp_path):
     assert open_sequence(dataclasses.replace(config, sequences="b"), tmp_path).name == "b"
 
 
+def test_the_ablation_learns_from_nothing_that_it_is_tested_on():
+    config = load_training_config(share_path("config/training/ablation.yaml"), {"detector_weights": "any"})
+    paths = " ".join(source.path for source in config.sources)
+    assert config.validation is None and not any(name in paths for name in ("PETS09-S2L1", "TUD-Campus", "0015"))
+
+
 def test_overrides(tmp_path):
     path = share_path("config/training/pedestrian.yaml")
     config = load_training_config(path, {"steps": 5, "optimizer.learning_rate": 0.5})
@@ -75,6 +81,8 @@ def test_overrides(tmp_path):
         ),
         ({"sources": [{"format": "mot", "path": "x", "weight": 0}]}, "weight 0.0 must be positive"),
         ({"pairs.augmentation.size": [100, 200]}, "multiples of 32"),
+        ({"loss.regions": "dense"}, "regions is 'dense'; expected quasi_dense or sparse"),
+        ({"loss.positives": "two"}, "positives is 'two'; expected many or one"),
         ({"loss.rpn_sampels": 1}, r"loss has unknown key\(s\) rpn_sampels"),
     ],
 )
@@ -91,6 +99,7 @@ def test_the_defaults_are_the_paper_s():
         128,
         256,
     )
+    assert (config.regions, config.positives) == ("quasi_dense", "many")
     assert (config.rpn_positive_iou, config.rpn_negative_iou, config.box_iou) == (0.7, 0.3, 0.5)
     assert (config.train_proposals_per_level, config.train_proposals) == (2000, 1000)
     assert (config.track_weight, config.auxiliary_weight) == (0.25, 1.0)
