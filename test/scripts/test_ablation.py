@@ -99,11 +99,12 @@ def test_it_trains_and_measures_what_is_missing_and_nothing_twice(
     copy = results["sparse, seed 0"]
     assert copy["tracking"] == results["shipped"]["tracking"] and copy["nearest"] == results["shipped"]["nearest"]
 
-    monkeypatch.setattr(ablation, "truths", lambda data, names: pytest.fail("measured again"))
+    embed = ablation.embed
+    monkeypatch.setattr(ablation, "embed", lambda models, video, preset: pytest.fail("measured again"))
     ablation.run(tmp_path, tmp_path / "out", 1)
     assert len(trained) == 3 and (tmp_path / "out" / "table.md").read_text() == first
 
-    monkeypatch.setattr(ablation, "truths", lambda data, names: {name: truths[name] for name in names})
+    monkeypatch.setattr(ablation, "embed", embed)
     ablation.run(tmp_path, tmp_path / "out", 2)
     assert [seed for *_, seed, _ in trained] == [0, 0, 0, 1, 1, 1]
     assert "±" in (tmp_path / "out" / "table.md").read_text()
@@ -115,4 +116,4 @@ def test_a_missing_folder_is_one_line(
     monkeypatch.setattr("sys.argv", ["ablation", "--data", str(tmp_path), "--output", str(tmp_path / "out")])
     assert ablation.main() == 1
     message = capsys.readouterr().err
-    assert message.startswith("ablation: error: ") and "ADL-Rundle-6" in message
+    assert message.startswith("ablation: error: ") and "PETS09-S2L1" in message
