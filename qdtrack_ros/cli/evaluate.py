@@ -166,14 +166,16 @@ def check_options(arguments: argparse.Namespace, jobs: Sequence[Job]) -> None:
 
     Raises:
         DataError: options and sources do not fit.
-        ImportError: TrackEval is wanted and not installed.
+        ImportError: what the report or TrackEval's check needs is not installed.
     """
     from qdtrack_ros.cli.protocols import check_boxes
     from qdtrack_ros.evaluation.cross_check import require_trackeval
+    from qdtrack_ros.evaluation.report.page import require_page_packages
 
     check_one_each("--mot", arguments.mot, len(jobs), "sequences")
     if arguments.report is not None:
         check_boxes(jobs, "--report")
+        require_page_packages()
     if arguments.trackeval:
         check_boxes(jobs, "--trackeval")
         require_trackeval()

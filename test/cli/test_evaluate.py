@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from qdtrack_ros.cli import main as cli
 from qdtrack_ros.evaluation import cross_check
+from qdtrack_ros.inference import engine as engines
 
 pytest.importorskip("scipy")
 
@@ -150,3 +152,12 @@ def test_trackeval_is_asked(
     assert cli.main(words) == 1
     assert "TrackEval disagrees: crossing: CLEAR MOTA" in capsys.readouterr().out
     assert json.loads(report.read_text(encoding="utf-8"))["trackeval"] == "disagrees"
+
+
+def test_a_report_that_cannot_be_made_is_refused_before_the_work(
+    crossing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    monkeypatch.setattr(engines, "create_engine", lambda *_: pytest.fail("the work has begun"))
+    assert cli.main(["evaluate", str(crossing), "--report", str(tmp_path / "report")]) == 1
+    assert "pip install jinja2 matplotlib" in capsys.readouterr().err

@@ -80,14 +80,22 @@ def write_report(path: Path, scenes: Sequence[Scene], facts: Mapping[str, Any]) 
         file.write(text.encode())
 
 
-def render(scenes: Sequence[Scene], facts: Mapping[str, Any]) -> str:
-    """The text of the page; arguments as for ``write_report``."""
+def require_page_packages() -> None:
+    """Raise ImportError, with what to do, unless Jinja2 and matplotlib are installed."""
     try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-
-        from qdtrack_ros.evaluation.report.charts import detector_chart, hota_chart, latency_chart
+        import jinja2  # noqa: F401
+        import matplotlib  # noqa: F401
     except ImportError as error:
         raise ImportError(f"the report needs Jinja2 and matplotlib: pip install jinja2 matplotlib ({error})") from error
+
+
+def render(scenes: Sequence[Scene], facts: Mapping[str, Any]) -> str:
+    """The text of the page; arguments as for ``write_report``."""
+    require_page_packages()
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    from qdtrack_ros.evaluation.report.charts import detector_chart, hota_chart, latency_chart
+
     evaluated = [scene.evaluated for scene in scenes]
     results = [one.result for one in evaluated]
     together = combine(results)
