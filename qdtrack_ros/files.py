@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 
 @contextlib.contextmanager
@@ -100,3 +101,9 @@ def _check_replaceable(path: Path) -> None:
         raise IsADirectoryError(f"{path} is a folder; name a file in it")
     if path.exists() and not path.is_file():
         raise OSError(f"{path} is a device or a pipe, which would be replaced by a file; name a file")
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON for people to read, too; see :func:`replacing`."""
+    with replacing(path) as file:
+        file.write((json.dumps(content, indent=2) + "\n").encode())

@@ -32,7 +32,7 @@ from qdtrack_ros.data.types import Sequence as Video
 from qdtrack_ros.evaluation.embedding import KnownObjects, nearest_accuracy
 from qdtrack_ros.evaluation.metrics import SequenceResult, combine, evaluate_sequence
 from qdtrack_ros.evaluation.rules import KITTI_PEDESTRIAN_RULES, MOT_RULES, TruthRules
-from qdtrack_ros.files import replacing
+from qdtrack_ros.files import write_json
 from qdtrack_ros.inference.engine import NoopEngine
 from qdtrack_ros.inference.preprocess import preprocess
 from qdtrack_ros.inference.presets import Preset, load_preset
@@ -151,12 +151,6 @@ def run(data: Path, output: Path, seeds: int) -> None:
     write_json(output / "results.json", results)
     (output / "table.md").write_text(report(results, seeds))
     print(f"{output / 'results.json'}, {output / 'table.md'}")
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write figures; the file holds the old ones or the new ones, never half."""
-    with replacing(path) as file:
-        file.write((json.dumps(content, indent=2) + "\n").encode())
 
 
 def trained(arm: str, seed: int, data: Path, output: Path) -> Path:

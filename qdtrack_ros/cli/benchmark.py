@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from qdtrack_ros.cli.loader_benchmark import add_loader_arguments, loader_figures
 from qdtrack_ros.cli.options import add_model_options, overrides, positive
-from qdtrack_ros.files import check_writable, replacing
+from qdtrack_ros.files import check_writable, write_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,8 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{name}: {figures} ms")
     if arguments.json is not None:
         facts = {"benchmark": arguments.what, "machine": machine, "threads": arguments.threads}
-        with replacing(arguments.json) as file:
-            file.write((json.dumps({**facts, "results": results}, indent=2) + "\n").encode())
+        write_json(arguments.json, {**facts, "results": results})
         print(f"figures: {arguments.json}")
     return 0
 

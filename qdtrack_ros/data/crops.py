@@ -19,7 +19,7 @@ import numpy as np
 
 from qdtrack_ros.data.media import list_images, load_image
 from qdtrack_ros.data.transforms import LabelledPicture
-from qdtrack_ros.data.types import DataError, DataFault, Image
+from qdtrack_ros.data.types import DataError, DataFault, Image, in_memory
 
 CROP_LABEL = "object"
 """Label name of what a crop shows, as ``labels`` of a training configuration must map it."""
@@ -89,11 +89,7 @@ def _loaded(path: Path) -> Callable[[], Image]:
     image = load_image(path)
     if image.shape[0] > _STORED_HEIGHT:
         image = _at_height(image, _STORED_HEIGHT)
-    return partial(_same, image)
-
-
-def _same(image: Image) -> Image:
-    return image
+    return in_memory(image)
 
 
 @dataclass(frozen=True)

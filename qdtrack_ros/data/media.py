@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from qdtrack_ros.data.types import Annotation, DataError, Frame, Image, Sequence
+from qdtrack_ros.data.types import Annotation, DataError, Frame, Image, Sequence, in_memory
 
 logger = logging.getLogger(__name__)
 
@@ -283,15 +283,11 @@ class LiveFrames(AbstractSequence[Frame]):
                     image.shape[1],
                     image.shape[0],
                     (),
-                    partial(_same, np.asarray(image, dtype=np.uint8)),
+                    in_memory(np.asarray(image, dtype=np.uint8)),
                 )
                 index += 1
         finally:
             capture.release()
-
-
-def _same(image: Image) -> Image:
-    return image
 
 
 def open_live(address: int | str) -> cv2.VideoCapture:

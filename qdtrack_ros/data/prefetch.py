@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
 
-from qdtrack_ros.data.types import DataError, Frame, Image
+from qdtrack_ros.data.types import DataError, Frame, Image, in_memory
 
 DEPTH = 4  # decoded pictures that wait at most; more would not be quicker, only larger
 _POLL_S = 0.1
@@ -68,13 +68,9 @@ def _put(waiting: _Waiting, item: _Item, stop: threading.Event) -> bool:
 
 def _decoded(frame: Frame) -> Frame:
     try:
-        return replace(frame, load=partial(_same, frame.load()))
+        return replace(frame, load=in_memory(frame.load()))
     except DataError as error:
         return replace(frame, load=partial(_fail, error))
-
-
-def _same(image: Image) -> Image:
-    return image
 
 
 def _fail(error: DataError) -> Image:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Sequence as AbstractSequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -98,6 +99,15 @@ class LabelCoverage:
 
     absent: frozenset[str]
     partial: frozenset[str]
+
+
+def in_memory(image: Image) -> Callable[[], Image]:
+    """A ``load`` for a frame whose picture is there already; picklable."""
+    return partial(_as_it_is, image)
+
+
+def _as_it_is(image: Image) -> Image:
+    return image
 
 
 @dataclass(frozen=True)

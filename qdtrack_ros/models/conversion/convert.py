@@ -196,14 +196,14 @@ def class_names(state: Mapping[str, Tensor], facts: FileFacts) -> tuple[str, ...
     """Names of a checkpoint's classes in the order of its classifier; empty where neither file nor layout tells."""
     layout, tensors = opened(state)
     classifier = tensors.get(layout.foreign_name(f"{CLASSIFIER}.weight") or "")
-    return () if classifier is None or not classifier.dim() else facts.classes or layout.classes(len(classifier) - 1)
+    return () if classifier is None or not classifier.dim() else facts.classes or layout.names_of(len(classifier) - 1)
 
 
 def _with_labels(
     layout: Layout, tensors: State, target: Target, facts: FileFacts
 ) -> tuple[State, list[tuple[str, str]]]:
     count = class_count(tensors)
-    names = facts.classes or (layout.classes(count) if count is not None else ())
+    names = facts.classes or (layout.names_of(count) if count is not None else ())
     if facts.classes and count is not None and len(names) != count:
         raise ConversionError(f"has {count} classes, but {len(names)} names were given for them: {', '.join(names)}")
     if target.sources and not names:

@@ -41,10 +41,6 @@ def _no_style(names: Iterable[str], facts: FileFacts) -> str:
     return ""
 
 
-def _no_classes(count: int) -> tuple[str, ...]:
-    return ()
-
-
 @dataclass(frozen=True, eq=False)
 class Layout:
     """How one implementation names and orders what our network has.
@@ -58,7 +54,7 @@ class Layout:
         aside: patterns of names that the network has no use for -> why.
         prepare: brings values and orders to our rules, in their names.
         style: the stride's place (``pytorch``, ``caffe``) where names or file show it, else empty.
-        classes: names of that many classes, background left out, where the layout implies them, else empty.
+        classes: names of its classes, background left out, which a checkpoint with as many has; empty: unknown.
         picks_classes: the preset's labels may be fewer than its classes, and are picked from them by name.
     """
 
@@ -69,7 +65,7 @@ class Layout:
     aside: Mapping[str, str] = field(default_factory=dict)
     prepare: Callable[[State, FileFacts], State] = _as_it_is
     style: Callable[[Iterable[str], FileFacts], str] = _no_style
-    classes: Callable[[int], tuple[str, ...]] = _no_classes
+    classes: tuple[str, ...] = ()
     picks_classes: bool = False
 
     def recognises(self, names: Iterable[str]) -> bool:
@@ -83,6 +79,10 @@ class Layout:
     def newest_spelling(self, name: str) -> str:
         """A checkpoint's name as the table spells it."""
         return _renamed(name, self.spellings) or name
+
+    def names_of(self, count: int) -> tuple[str, ...]:
+        """Names of a checkpoint's classes, in its order; empty where the layout does not tell those of so many."""
+        return self.classes if count == len(self.classes) else ()
 
     def reason_aside(self, name: str) -> str | None:
         """Why a tensor is left out; None for one that is not."""

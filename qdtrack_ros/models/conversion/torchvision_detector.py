@@ -65,10 +65,6 @@ def _for_our_epsilon(state: State) -> State:
     return weights
 
 
-def _coco_categories(count: int) -> tuple[str, ...]:
-    return COCO_CATEGORIES if count == len(COCO_CATEGORIES) else ()
-
-
 TORCHVISION_DETECTOR = Layout(
     name="torchvision fasterrcnn_resnet50_fpn",
     table={
@@ -95,6 +91,6 @@ TORCHVISION_DETECTOR = Layout(
     },
     prepare=_prepare,
     style=lambda names, facts: "pytorch",
-    classes=_coco_categories,
+    classes=COCO_CATEGORIES,
     picks_classes=True,
 )

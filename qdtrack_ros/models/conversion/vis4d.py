@@ -20,10 +20,6 @@ def _refuse_yolox(state: State, facts: FileFacts) -> State:
     return state
 
 
-def _bdd100k_classes(count: int) -> tuple[str, ...]:
-    return BDD100K_CLASSES if count == len(BDD100K_CLASSES) else ()
-
-
 VIS4D = Layout(
     name="vis4d",
     table={
@@ -53,5 +49,5 @@ VIS4D = Layout(
         "fpn.layer_blocks.{n}.bias": "fpn.layer_blocks.{n}.0.bias",
     },
     prepare=_refuse_yolox,
-    classes=_bdd100k_classes,
+    classes=BDD100K_CLASSES,
 )
