@@ -117,11 +117,6 @@ class MessageTypes:
         self.ensure(type_name)
         return self.store.types[type_name](**fields)
 
-    def serialize(self, message: Any, type_name: str) -> bytes:
-        """CDR bytes of a message object."""
-        self.ensure(type_name)
-        return bytes(self.store.serialize_cdr(message, type_name))
-
     def deserialize(self, data: bytes, type_name: str) -> Any:
         """Message object of CDR bytes; ``DataError`` when they are damaged."""
         self.ensure(type_name)

@@ -211,7 +211,7 @@ def _check_not_packed(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             packed = [entry for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED]
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, UnicodeDecodeError):
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         return  # the older format of torch, or damaged: torch.load tells
     if packed:
         size = sum(entry.file_size for entry in packed)
