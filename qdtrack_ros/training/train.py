@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,15 @@ def train(config: TrainingConfig, root: Path, output: Path, resume: Path | None 
     return weights
 
 
+class ProgressBar(L.pytorch.callbacks.TQDMProgressBar):
+    """Lightning's, closed when a training ends by an error: an open one is drawn once more below the message."""
+
+    def on_exception(self, *_: Any) -> None:
+        """Close the bar, if the training has come so far."""
+        with contextlib.suppress(TypeError):  # what Lightning raises where there is none yet
+            self.train_progress_bar.close()
+
+
 def build_trainer(config: TrainingConfig, output: Path, checkpoints: TrainingCheckpoints) -> Any:
     """Lightning's trainer: one process alone, or one of those that torchrun started."""
     validated, (processes, machines, _) = config.validation is not None, launch()
@@ -69,7 +79,7 @@ def build_trainer(config: TrainingConfig, output: Path, checkpoints: TrainingChe
         callbacks.append(L.pytorch.callbacks.EMAWeightAveraging(decay=config.optimizer.ema_decay, use_buffers=True))
     if config.pictures_every:
         callbacks.append(PairPictures(config.pictures_every))
-    callbacks.append(StopOnSignal(checkpoints.last))
+    callbacks += [StopOnSignal(checkpoints.last), ProgressBar()]
     return L.Trainer(
         devices=processes,
         num_nodes=machines,

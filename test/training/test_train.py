@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tqdm import tqdm
 
 from qdtrack_ros.configuration import ConfigurationError
 from qdtrack_ros.data.types import DataError
@@ -228,11 +229,12 @@ def test_a_signal_ends_the_training_after_its_step(training, street, tmp_path, m
             os.kill(os.getpid(), number)
         return losses(self, batch)
 
-    before = signal.getsignal(number)
+    before, bars = signal.getsignal(number), set(tqdm._instances)
     monkeypatch.setattr(QDTrackModule, "losses", signalled)
     with pytest.raises(error, match=rf"stopped by {number.name} after step 2; go on with --resume .*last\.ckpt"):
         train(training(steps=4), street.parent, tmp_path / "out")
     assert signal.getsignal(number) == before
+    assert not set(tqdm._instances) - bars, "an open progress bar would be drawn again below the message"
     monkeypatch.undo()
     train(training(steps=4), street.parent, tmp_path / "resumed", resume=tmp_path / "out" / "last.ckpt")
     train(training(steps=4), street.parent, tmp_path / "whole")
