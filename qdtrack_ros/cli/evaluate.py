@@ -33,9 +33,10 @@ _EPILOG = """Examples:
   qdtrack evaluate TAO/frames --gt TAO/annotations/validation.json --weights tao-r101
 
 Ground truth: MOTChallenge (gt.txt, or the folder of a sequence), a KITTI label file, BDD100K (a JSON file, or a folder
-of them), TAO or CocoVID JSON, Waymo (Perception v2, brings its own), or a bag with vision_msgs/Detection2DArray. For
-BDD100K, TAO, CocoVID and Waymo, SOURCE is the folder that the pictures' names start from. Evaluated are the classes of
-the ground truth that the preset has. Figures are TrackEval's (Waymo's: Waymo's own): docs/evaluation.md.
+of them), TAO, CocoVID or Label Studio JSON, Waymo (Perception v2, brings its own), or a bag with
+vision_msgs/Detection2DArray. For BDD100K, TAO, CocoVID and Waymo, SOURCE is the folder that the pictures' names start
+from, for Label Studio that of the videos. Evaluated are the classes of the ground truth that the preset has.
+Figures are TrackEval's (Waymo's: Waymo's own): docs/evaluation.md.
 exit codes: 0 done; 1 failed, with one line that says what to do; 2 wrong usage; 130 interrupted"""
 
 

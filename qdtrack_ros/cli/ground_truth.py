@@ -13,7 +13,7 @@ from qdtrack_ros.cli.protocols import BAG, PROTOCOLS
 from qdtrack_ros.data.formats import Location, read_sequences, recognise
 from qdtrack_ros.data.kitti import read_kitti_annotations
 from qdtrack_ros.data.media import LazyFrames
-from qdtrack_ros.data.mot import read_mot_annotations
+from qdtrack_ros.data.mot import own_classes, read_mot_annotations
 from qdtrack_ros.data.sources import is_bag, open_source
 from qdtrack_ros.data.types import Annotation, DataError
 from qdtrack_ros.data.types import Sequence as FrameSequence
@@ -136,7 +136,7 @@ def _own_truth(source: Source) -> Job:
             f"{sequence.name} brings no ground truth; name a file, folder or bag with --gt, or boxes of this bag with "
             "--gt-topic"
         )
-    return _job(source, sequence, annotations, "mot", PROTOCOLS["mot"].benchmark(sequence.name, ()))
+    return _job(source, sequence, annotations, "mot", _mot_benchmark(Path(source.path) / "gt", sequence.name))
 
 
 def _truth_of_file(source: Source, path: Path, found: str) -> Job:
@@ -147,7 +147,12 @@ def _truth_of_file(source: Source, path: Path, found: str) -> Job:
     file = path / "gt" / "gt.txt" if path.is_dir() else path
     annotations = read_mot_annotations(file, len(sequence.frames))
     name = next((part for part in file.resolve().parts if part.upper().startswith("MOT20")), sequence.name)
-    return _job(source, sequence, annotations, found, PROTOCOLS[found].benchmark(name, ()))
+    return _job(source, sequence, annotations, found, _mot_benchmark(file.parent, name))
+
+
+def _mot_benchmark(folder: Path, name: str) -> Benchmark:
+    """MOTChallenge's, or that of the classes that somebody labelled in this format."""
+    return PROTOCOLS["mot"].benchmark(name, own_classes(folder) or ())
 
 
 def _truth_of_bag(source: Source, path: Path) -> Job:

@@ -147,10 +147,13 @@ def names_of_classes(benchmark: Benchmark, labels: Sequence[str]) -> list[str]:
 
 # The one place where a format of ground truth (data/formats.py, or BAG) meets how it is evaluated.
 PROTOCOLS: Mapping[str, Protocol] = {
-    "mot": Protocol(lambda name, _: mot_benchmark(name), measure_boxes),
+    "mot": Protocol(
+        lambda name, labels: open_benchmark(name, own) if (own := set(labels)) else mot_benchmark(name), measure_boxes
+    ),
     "kitti": Protocol(lambda *_: KITTI, measure_boxes),
     "bdd100k": Protocol(lambda *_: BDD100K, measure_boxes),
     "cocovid": Protocol(open_benchmark, measure_boxes),
+    "label_studio": Protocol(open_benchmark, measure_boxes),
     BAG: Protocol(lambda _, labels: open_benchmark("boxes of a bag", labels), measure_boxes),
     "tao": Protocol(lambda _, labels: open_benchmark("TAO", labels), measure_track_ap),
     "waymo": Protocol(lambda *_: WAYMO, measure_waymo),

@@ -14,6 +14,7 @@ from qdtrack_ros.data.coco import read_coco
 from qdtrack_ros.data.coco_video import read_coco_videos, read_tao
 from qdtrack_ros.data.crowdhuman import read_crowdhuman
 from qdtrack_ros.data.kitti import read_kitti_sequence
+from qdtrack_ros.data.label_studio import read_label_studio
 from qdtrack_ros.data.mot import read_mot_sequence
 from qdtrack_ros.data.types import DataError, Sequence
 from qdtrack_ros.data.waymo import read_waymo
@@ -52,6 +53,7 @@ FORMATS = {
     "cocovid": Format(lambda at: read_coco_videos(at.annotations, at.pictures, at.names), "a JSON file"),
     "tao": Format(lambda at: read_tao(at.annotations, at.pictures, at.names), "a JSON file"),
     "bdd100k": Format(lambda at: read_bdd100k(at.annotations, at.pictures, at.names), "a folder of JSON files, or one"),
+    "label_studio": Format(lambda at: read_label_studio(at.annotations, at.pictures), "a JSON file"),
     "waymo": Format(lambda at: read_waymo(at.pictures, at.names, at.in_memory), ""),
 }
 
@@ -99,7 +101,9 @@ def _recognise_folder(folder: Path) -> str:
 
 
 def _recognise_json(path: Path) -> str:
-    content = load_json(path, "annotations of BDD100K, COCO, CocoVID or TAO")
+    content = load_json(path, "annotations of BDD100K, COCO, CocoVID, TAO or Label Studio")
+    if isinstance(content, list) and content and isinstance(content[0], dict) and "annotations" in content[0]:
+        return "label_studio"
     if not isinstance(content, dict) or "frames" in content:
         return "bdd100k"
     if "videos" not in content:

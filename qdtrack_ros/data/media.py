@@ -247,6 +247,11 @@ def video_frame(
     return Frame(index, stamp_ns, source.width, source.height, annotations, partial(source.read, index))
 
 
+def is_of_video(frame: Frame) -> bool:
+    """Whether a frame is decoded from a video file, in which jumping about is slow."""
+    return isinstance(frame.load, partial) and isinstance(getattr(frame.load.func, "__self__", None), VideoSource)
+
+
 def _image_frame(paths: AbstractSequence[Path], frame_rate: float | None, index: int) -> Frame:
     path = paths[index]
     return Frame(index, frame_timestamp_ns(index, frame_rate), None, None, (), partial(load_image, path), path)

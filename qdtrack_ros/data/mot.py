@@ -1,15 +1,20 @@
-"""MOTChallenge sequences: MOT15, MOT16, MOT17, MOT20, DanceTrack and others with ``seqinfo.ini`` and ``gt/gt.txt``."""
+"""MOTChallenge sequences: MOT15, MOT16, MOT17, MOT20, DanceTrack, and what labelling tools export as MOT.
+
+CVAT (https://docs.cvat.ai/docs/dataset_management/formats/format-mot) writes no ``seqinfo.ini``, and beside ``gt.txt``
+the names of its classes, a line each, which column 8 counts from 1.
+"""
 
 from __future__ import annotations
 
 import configparser
 import os
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from qdtrack_ros.data._rows import RowError, Rows, frame_index, identity, integer, number
+from qdtrack_ros.data._rows import RowError, Rows, frame_index, identity, integer, number, text_lines
 from qdtrack_ros.data.media import VideoSource, frame_timestamp_ns, is_video, list_images, load_image, video_frame
 from qdtrack_ros.data.types import Annotation, DataError, Frame, Sequence
 
@@ -38,12 +43,13 @@ def read_mot_sequence(
     """One MOTChallenge sequence.
 
     Pictures come from ``imDir`` of ``seqinfo.ini`` (any suffix OpenCV reads), else from a video file beside it, whose
-    frame i (0-based) is ground truth frame i + 1. ``gt/gt.txt`` may be missing (test sets): then no annotations.
-    Column 7 is a flag (0 = ignore). Rows of nine columns carry class and visibility (MOT16 and later); other rows are
-    MOT15 ones, where world coordinates follow. Boxes are taken as written, as the benchmark's own tools do.
+    frame i (0-based) is ground truth frame i + 1. ``gt/gt.txt`` may be missing (test sets): then no annotations; or
+    ``seqinfo.ini`` (labelling tools): then the frame rate is unknown. Column 7 is a flag (0 = ignore). Rows of nine
+    columns carry class and visibility (MOT16 and later); other rows are MOT15 ones, where world coordinates follow.
+    Boxes are taken as written, as the benchmark's own tools do.
 
     Args:
-        folder: holds ``seqinfo.ini``.
+        folder: holds ``seqinfo.ini`` or ``gt/gt.txt``.
         is_video: False when neighbouring frames are too far apart to be tracked through.
         frame_rate: replaces the one in ``seqinfo.ini``.
 
@@ -65,14 +71,18 @@ def read_mot_sequence(
 def read_mot_annotations(path: str | os.PathLike[str], frame_count: int) -> list[tuple[Annotation, ...]]:
     """Annotations of ``frame_count`` frames from a ``gt.txt``, one tuple a frame, in the order of the file.
 
+    Classes are those of ``labels.txt`` beside it, else MOTChallenge's.
+
     Raises:
         DataError: lists the faulty rows by line.
     """
+    own = own_classes(Path(path).parent)
+    classes = MOT_CLASSES if own is None else dict(enumerate(own, start=1))
     rows = Rows(Path(path), ",")
     frames: defaultdict[int, list[Annotation]] = defaultdict(list)
     for line, fields in rows:
         try:
-            index, annotation = _parse_row(fields, frame_count)
+            index, annotation = _parse_row(fields, frame_count, classes)
             rows.check_unique(line, index + 1, annotation.instance_id)
             frames[index].append(annotation)
         except RowError as error:
@@ -81,7 +91,22 @@ def read_mot_annotations(path: str | os.PathLike[str], frame_count: int) -> list
     return [tuple(frames[index]) for index in range(frame_count)]
 
 
-def _parse_row(fields: list[str], frame_count: int) -> tuple[int, Annotation]:
+def own_classes(folder: Path) -> tuple[str, ...] | None:
+    """Classes that a labelling tool wrote into ``labels.txt`` beside ``gt.txt``; None where it did not.
+
+    Raises:
+        DataError: the file holds a name twice, or none.
+    """
+    path = folder / "labels.txt"
+    if not path.is_file():
+        return None
+    names = tuple(row.strip() for _, row in text_lines(path))
+    if not names or len(set(names)) < len(names):
+        raise DataError(f"{path}: {len(names)} names, {len(set(names))} of them different; expected a class a line")
+    return names
+
+
+def _parse_row(fields: list[str], frame_count: int, classes: Mapping[int, str]) -> tuple[int, Annotation]:
     if len(fields) < 7:
         raise RowError(f"{len(fields)} columns, expected at least 7 (frame, id, left, top, width, height, flag)")
     index = frame_index(fields[0], 1, frame_count)
@@ -91,16 +116,24 @@ def _parse_row(fields: list[str], frame_count: int) -> tuple[int, Annotation]:
     label, crowd, visibility = "pedestrian", False, 1.0
     if len(fields) == 9:
         class_number = integer(fields[7], "class")
-        if class_number not in MOT_CLASSES:
-            raise RowError(f"class is {class_number}, expected 1 to {len(MOT_CLASSES)}")
-        label, crowd = MOT_CLASSES[class_number], class_number == CROWD_CLASS
+        if class_number not in classes:
+            raise RowError(f"class is {class_number}, expected 1 to {len(classes)}")
+        label = classes[class_number]
+        crowd = classes is MOT_CLASSES and class_number == CROWD_CLASS
         visibility = max(0.0, min(1.0, number(fields[8], "visibility")))
     box = (left, top, left + width, top + height)
     return index, Annotation(box, label, identity(fields[1]), number(fields[6], "flag") == 0, crowd, visibility)
 
 
-def _read_info(root: Path) -> configparser.SectionProxy:
+def is_mot_folder(folder: Path) -> bool:
+    """Whether a folder is a sequence of this format."""
+    return (folder / "seqinfo.ini").is_file() or (folder / "gt" / "gt.txt").is_file()
+
+
+def _read_info(root: Path) -> Mapping[str, str]:
     path = root / "seqinfo.ini"
+    if not path.exists() and is_mot_folder(root):
+        return {}
     parser = configparser.ConfigParser(interpolation=None)
     try:
         if not parser.read(path, encoding="utf-8-sig"):
@@ -110,7 +143,7 @@ def _read_info(root: Path) -> configparser.SectionProxy:
         raise DataError(f"{path}: not a seqinfo.ini ({error}); expected a section [Sequence]") from error
 
 
-def _positive(root: Path, info: configparser.SectionProxy, key: str) -> float | None:
+def _positive(root: Path, info: Mapping[str, str], key: str) -> float | None:
     text = info.get(key)
     if text is None:
         return None
@@ -123,7 +156,7 @@ def _positive(root: Path, info: configparser.SectionProxy, key: str) -> float | 
     return value
 
 
-def _picture_frames(root: Path, info: configparser.SectionProxy, rate: float | None, length: int | None) -> list[Frame]:
+def _picture_frames(root: Path, info: Mapping[str, str], rate: float | None, length: int | None) -> list[Frame]:
     folder = root / info.get("imDir", "img1")
     if folder.is_dir():
         return _folder_frames(folder, info, rate, length)
@@ -137,15 +170,11 @@ def _picture_frames(root: Path, info: configparser.SectionProxy, rate: float | N
     return [video_frame(source, index, (), rate) for index in range(length or source.count)]
 
 
-def _folder_frames(
-    folder: Path, info: configparser.SectionProxy, rate: float | None, length: int | None
-) -> list[Frame]:
-    """Frames by the number in the file name (000001 is the first); names that are no numbers count by position."""
+def _folder_frames(folder: Path, info: Mapping[str, str], rate: float | None, length: int | None) -> list[Frame]:
+    """Frames by the number in the file name (000001 is the first); by position where a name is no number, or 0."""
     images = list_images(folder)
-    if all(path.stem.isdecimal() for path in images):
-        numbered = {int(path.stem): path for path in images}
-    else:
-        numbered = dict(enumerate(images, start=1))
+    numbers = [int(path.stem) for path in images if path.stem.isdecimal() and int(path.stem) > 0]
+    numbered = dict(zip(numbers if len(numbers) == len(images) else range(1, len(images) + 1), images, strict=True))
     count = length or max(numbered, default=0)
     missing = [frame for frame in range(1, count + 1) if frame not in numbered]
     if missing or count == 0:
@@ -159,6 +188,6 @@ def _folder_frames(
     ]
 
 
-def _size(info: configparser.SectionProxy, key: str) -> int | None:
+def _size(info: Mapping[str, str], key: str) -> int | None:
     text = info.get(key, "")
     return int(text) if text.isdecimal() and int(text) > 0 else None

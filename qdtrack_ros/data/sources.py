@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from qdtrack_ros.data.media import LazyFrames, is_image, is_stream, load_image, read_folder, read_video
-from qdtrack_ros.data.mot import read_mot_sequence
+from qdtrack_ros.data.mot import is_mot_folder, read_mot_sequence
 from qdtrack_ros.data.types import DataError, Frame, Sequence
 
 BAG_SUFFIXES = frozenset({".mcap", ".db3"})
@@ -16,7 +16,7 @@ BAG_SUFFIXES = frozenset({".mcap", ".db3"})
 def open_source(source: str | int | os.PathLike[str], topic: str | None = None) -> Sequence:
     """Open whatever gives frames, recognised by what it is.
 
-    - a MOTChallenge folder (``seqinfo.ini``), with its annotations if there are any;
+    - a MOTChallenge folder (``seqinfo.ini`` or ``gt/gt.txt``), with its annotations if there are any;
     - a rosbag2 folder (``metadata.yaml``, or ``.mcap`` or ``.db3`` files in it), or such a file;
     - a folder of pictures; a single picture;
     - a video file;
@@ -50,7 +50,7 @@ def open_source(source: str | int | os.PathLike[str], topic: str | None = None) 
 
 
 def _open_folder(path: Path, topic: str | None) -> Sequence:
-    if (path / "seqinfo.ini").is_file():
+    if is_mot_folder(path):
         return read_mot_sequence(path)
     if is_bag(path):
         return _open_bag(path, topic)

@@ -28,8 +28,8 @@ class SourceConfig:
         format: one of ``data/formats.py``, or ``crops``; docs/training.md shows an example of each.
         path: MOT folder; pictures or video of KITTI; folder of crops; Waymo's folder of components; else the folder
             that the pictures' names start from.
-        annotations: label file of KITTI, JSON file of COCO, CocoVID and TAO, ``.odgt`` of CrowdHuman, JSON file or
-            folder of BDD100K; none where they lie with the pictures.
+        annotations: label file of KITTI, JSON file of COCO, CocoVID, TAO and Label Studio, ``.odgt`` of CrowdHuman,
+            JSON file or folder of BDD100K; none where they lie with the pictures.
         sequences: which sequences of a source that holds many, by a pattern of their names, such as ``*/FRONT``.
         weight: how often it is drawn, relative to the others; many sequences share it by their frames.
         scope: largest distance in frames between key and reference (paper: 3 on BDD100K, 10 on MOT17); 0 makes pairs

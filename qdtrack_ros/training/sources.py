@@ -13,7 +13,7 @@ import cv2
 from qdtrack_ros.configuration import ConfigurationError
 from qdtrack_ros.data.crops import CROP_LABEL, read_crops
 from qdtrack_ros.data.formats import Location, read_sequences
-from qdtrack_ros.data.media import decode_picture, is_video
+from qdtrack_ros.data.media import decode_picture, is_of_video
 from qdtrack_ros.data.pair_sources import CropSource, SequenceSource
 from qdtrack_ros.data.types import Frame, Sequence
 from qdtrack_ros.evaluation.rules import TruthRules
@@ -90,7 +90,7 @@ def open_pair_sources(
         if config.min_aspect:
             frames = tuple(_ignore_wide(frame, config.min_aspect) for frame in sequence.frames)
             sequence = replace(sequence, frames=frames)
-        if cache and is_video(root / config.path):
+        if cache and is_of_video(sequence.frames[0]):
             sequence = cached(sequence)
         weight = config.weight * len(sequence.frames) / total
         sources.append(SequenceSource(sequence, weight, config.scope, indices, config.other_frame))

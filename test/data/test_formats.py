@@ -22,6 +22,7 @@ from qdtrack_ros.data.types import DataError
         ("all.json", '{"frames": []}', "bdd100k"),
         ("stills.json", '{"images": [], "annotations": [], "categories": []}', "coco"),
         ("videos.json", '{"images": [], "annotations": [], "categories": [], "videos": []}', "cocovid"),
+        ("tasks.json", '[{"id": 1, "annotations": [], "data": {}}]', "label_studio"),
         ("tao.json", '{"images": [], "annotations": [], "categories": [], "videos": [], "tracks": []}', "tao"),
     ],
 )

@@ -89,6 +89,42 @@ def test_pictures_with_any_names_count_by_position(tmp_path: Path):
     assert [int(frame.load()[0, 0, 0]) for frame in sequence.frames] == [10, 20, 30]
 
 
+def exported_by_cvat(root: Path, rows: str, labels: str = "person\nrider\n") -> Path:
+    """The layout of CVAT's export "MOT 1.1" of a video task."""
+    for index in range(3):
+        (root / "img1").mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(root / "img1" / f"frame_{index:06d}.PNG"), np.full((8, 10, 3), 10 * index, np.uint8))
+    (root / "gt").mkdir()
+    (root / "gt" / "gt.txt").write_text(rows)
+    (root / "gt" / "labels.txt").write_text(labels)
+    return root
+
+
+def test_export_of_cvat_has_classes_of_its_own_and_no_seqinfo(tmp_path: Path):
+    root = exported_by_cvat(tmp_path / "street", "1,1,0,0,5,5,1,1,1\n3,1,1,0,5,5,1,1,0.5\n3,2,0,0,4,4,0,2,1\n")
+    for sequence in (read_mot_sequence(root), open_source(root)):
+        assert (sequence.name, sequence.frame_rate, len(sequence.frames)) == ("street", None, 3)
+        labels = [[row.label for row in frame.annotations] for frame in sequence.frames]
+        assert labels == [["person"], [], ["person", "rider"]]
+    assert [row.ignore for row in sequence.frames[2].annotations] == [False, True]
+    assert [int(frame.load()[0, 0, 0]) for frame in sequence.frames] == [0, 10, 20]  # frame_000000 is frame 1
+
+
+def test_own_classes_are_counted_from_one_and_named_once(tmp_path: Path):
+    with pytest.raises(DataError, match=r"gt\.txt:1: class is 3, expected 1 to 2"):
+        read_mot_sequence(exported_by_cvat(tmp_path / "a", "1,1,0,0,5,5,1,3,1\n"))
+    for name, labels in (("b", "\n"), ("c", "person\nperson\n")):
+        with pytest.raises(DataError, match=r"labels\.txt: .* expected a class a line"):
+            read_mot_sequence(exported_by_cvat(tmp_path / name, "", labels))
+
+
+def test_numbers_from_zero_count_by_position(tmp_path: Path):
+    root = make(tmp_path / "a", "")
+    for number in (1, 2, 3):
+        (root / "img1" / f"{number:06d}.png").rename(root / "img1" / f"{number - 1:06d}.png")
+    assert [int(frame.load()[0, 0, 0]) for frame in read_mot_sequence(root).frames] == [10, 20, 30]
+
+
 def test_missing_pictures_are_named(tmp_path: Path):
     root = make(tmp_path / "a", "")
     (root / "img1" / "000002.png").unlink()
