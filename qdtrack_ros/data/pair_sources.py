@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections import Counter
+from collections.abc import Mapping, Set
+from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar, Protocol
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from qdtrack_ros.data.crops import CropSet, SheetConfig, draw_sheets
 from qdtrack_ros.data.transforms import LabelledPicture
@@ -53,6 +57,8 @@ class SequenceSource:
         labels: class index of each label name of the source; names that are mapped to None are ignore regions, other
             names are background.
         other_frame: the reference is never the key frame itself, where there is another within the scope.
+        oversample: pictures with a class that is in fewer than this share of them are drawn more often; 0 draws all
+            alike. See :func:`repeats`.
     """
 
     sequence: Sequence
@@ -60,6 +66,7 @@ class SequenceSource:
     scope: int
     labels: Mapping[str, int | None]
     other_frame: bool = False
+    oversample: float = 0.0
 
     @property
     def name(self) -> str:
@@ -67,18 +74,24 @@ class SequenceSource:
 
     @property
     def has_objects(self) -> bool:
-        return bool(self._populated)
+        return bool(len(self._populated))
 
     @cached_property
-    def _populated(self) -> list[int]:
-        return [i for i, frame in enumerate(self.sequence.frames) if self._has_object(frame)]
+    def _populated(self) -> npt.NDArray[np.int64]:
+        """Frames to draw a key from: those with an object to learn, as often as they are to be repeated."""
+        classes = [
+            {found for a in frame.annotations if (found := self.class_of(a)) is not None}
+            for frame in self.sequence.frames
+        ]
+        rows = np.array([row for row, found in enumerate(classes) if found], np.int64)
+        return np.repeat(rows, repeats([classes[row] for row in rows], self.oversample))
 
     def draw(
         self, first_id: int, background: float, rng: np.random.Generator
     ) -> tuple[LabelledPicture, LabelledPicture]:
         """See :class:`PairSource`."""
         frames = self.sequence.frames
-        anywhere = not self._populated or rng.random() < background
+        anywhere = not self.has_objects or rng.random() < background
         key = int(rng.integers(len(frames))) if anywhere else int(rng.choice(self._populated))
         low, high = max(0, key - self.scope), min(len(frames) - 1, key + self.scope)
         other = int(rng.integers(low, high + 1))
@@ -86,9 +99,6 @@ class SequenceSource:
             other = int(rng.choice([index for index in range(low, high + 1) if index != key]))
         first = self._load(frames[key], first_id)
         return first, first if other == key else self._load(frames[other], first_id)
-
-    def _has_object(self, frame: Frame) -> bool:
-        return any(self.class_of(annotation) is not None for annotation in frame.annotations)
 
     def class_of(self, annotation: Annotation) -> int | None:
         """Class index of an object to learn; None for ignore regions and background."""
@@ -123,6 +133,20 @@ class SequenceSource:
             np.array(ids, np.int64),
             np.array(ignored, np.float32).reshape(-1, 4),
         )
+
+
+def repeats(classes: Seq[Set[int]], threshold: float) -> list[int]:
+    """How often pictures with rare classes are to be repeated: LVIS's repeat factors, rounded up as mmdet does it.
+
+    A class in a share f of the pictures asks for max(1, sqrt(threshold / f)), a picture for the most of its classes.
+
+    Args:
+        classes: of every picture, at least one.
+        threshold: 0 repeats none.
+    """
+    counts = Counter(label for found in classes for label in found)
+    wanted = {label: math.sqrt(threshold * len(classes) / count) for label, count in counts.items()}
+    return [max(1, math.ceil(max(wanted[label] for label in found))) for found in classes]
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,8 @@ class SourceConfig:
         scope: largest distance in frames between key and reference (paper: 3 on BDD100K, 10 on MOT17); 0 makes pairs
             of one picture. For crops: largest distance between two pictures of an identity in the list of its pictures.
         other_frame: the reference frame is never the key frame itself, as in the paper's code.
+        oversample: stills only: pictures with a class that is in fewer than this share of them are drawn more often, as
+            for LVIS (0.001); 0 draws all alike.
         part: (begin, end) of every sequence that is taken, as fractions; (0.0, 0.5) is the first half.
         min_aspect: objects whose height / width is below this become ignore regions; 0 takes all. Stills are full of
             close-ups and people sitting, whom a small model for the street need not learn.
@@ -52,6 +54,7 @@ class SourceConfig:
     weight: float = 1.0
     scope: int = 3
     other_frame: bool = False
+    oversample: float = 0.0
     part: tuple[float, float] = (0.0, 1.0)
     min_aspect: float = 0.0
     identity: str = "^(-?[0-9]+)_"
@@ -68,6 +71,10 @@ class SourceConfig:
             raise ValueError(f"source {self.path}: format {self.format} has no annotations apart from its path")
         if self.weight <= 0 or self.scope < 0:
             raise ValueError(f"weight {self.weight} must be positive and scope {self.scope} not negative")
+        if not 0 <= self.oversample <= 1 or (self.oversample and self.scope):
+            raise ValueError(
+                f"oversample is {self.oversample} and scope {self.scope}; expected 0 to 1, for stills (scope: 0)"
+            )
         if self.labels.get(_OTHERS, _OTHERS) != _OTHERS:
             raise ValueError(f"source {self.path} maps '*' to {self.labels[_OTHERS]!r}; expected '*': the same names")
         if not 0 <= self.part[0] < self.part[1] <= 1:

@@ -93,7 +93,8 @@ def open_pair_sources(
         if cache and is_of_video(sequence.frames[0]):
             sequence = cached(sequence)
         weight = config.weight * len(sequence.frames) / total
-        sources.append(SequenceSource(sequence, weight, config.scope, indices, config.other_frame))
+        source = SequenceSource(sequence, weight, config.scope, indices, config.other_frame, config.oversample)
+        sources.append(source)
     return tuple(sources)
 
 

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from qdtrack_ros.data.pair_sources import SequenceSource
+from qdtrack_ros.data.pair_sources import SequenceSource, repeats
 from qdtrack_ros.data.pairs import PairConfig, PairSampler
 from qdtrack_ros.data.transforms import AugmentationConfig
 from qdtrack_ros.data.types import Annotation, Frame, Sequence
@@ -165,6 +165,31 @@ def test_sources_are_drawn_by_weight_and_their_identities_never_meet():
         pair = drawn.draw(n)
         ids[int(pair.key.labels[0])] |= set(pair.key.instance_ids.tolist())
     assert not ids[0] & ids[1]
+
+
+@pytest.mark.parametrize(
+    ("threshold", "expected"),
+    [
+        (0.0, [1] * 10),
+        (0.1, [1] * 10),  # the rare class is in a tenth of the pictures
+        (0.2, [1] * 9 + [2]),  # sqrt(2), rounded up
+        (0.9, [1] * 9 + [3]),
+        (1.0, [1] * 9 + [4]),
+    ],
+)
+def test_pictures_with_rare_classes_are_repeated(threshold, expected):
+    assert repeats([{0}] * 9 + [{0, 1}], threshold) == expected
+
+
+def test_stills_with_rare_classes_are_drawn_more_often():
+    stills = [video(1, label="person").frames[0]] * 9 + [video(1, label="car").frames[0]]
+    stills = Sequence("stills", tuple(dataclasses.replace(f, index=i) for i, f in enumerate(stills)), None, False)
+    counts = []
+    for threshold in (0.0, 0.9):
+        drawn = sampler(SequenceSource(stills, 1.0, 0, LABELS, oversample=threshold))
+        counts.append(sum(int(drawn.draw(n).key.labels[0]) for n in range(400)))
+    assert 20 <= counts[0] <= 60  # one in ten
+    assert 75 <= counts[1] <= 125  # three in twelve
 
 
 def test_matches_are_right_in_mosaics():

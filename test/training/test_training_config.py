@@ -44,6 +44,12 @@ def test_annotations_that_a_format_needs_or_has_not_are_named(source, message):
         build(SourceConfig, source, "source")
 
 
+def test_oversampling_is_for_stills():
+    build(SourceConfig, {"format": "mot", "path": "x", "scope": 0, "oversample": 0.001}, "source")
+    with pytest.raises(ConfigurationError, match=r"oversample is 0.001 and scope 3; expected 0 to 1, for stills"):
+        build(SourceConfig, {"format": "mot", "path": "x", "oversample": 0.001}, "source")
+
+
 def test_sequences_of_a_source_share_its_weight_by_their_frames(tmp_path):
     rows = [{"name": "a.jpg", "videoName": name, "frameIndex": i} for name, n in (("a", 1), ("b", 3)) for i in range(n)]
     (tmp_path / "all.json").write_text(json.dumps(rows))
