@@ -58,7 +58,8 @@ def decode_compressed(message: CompressedMessage, max_pixels: int = DEFAULT_MAX_
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
-        raise ImageError(ImageFault.UNDECODABLE, f"OpenCV cannot unpack the image: {str(error).strip()}") from error
+        reason = " ".join(str(error).split())
+        raise ImageError(ImageFault.UNDECODABLE, f"OpenCV cannot unpack the image: {reason}") from error
     if picture is None:
         raise ImageError(ImageFault.UNDECODABLE, f"the compressed image ({len(data)} bytes) is damaged")
     return np.ascontiguousarray(picture, np.uint8)

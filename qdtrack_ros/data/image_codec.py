@@ -7,6 +7,7 @@ own memory where the encoding is bgr8 already. Rare encodings are handed to cv_b
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
@@ -46,12 +47,18 @@ def _cv(code: int) -> Callable[[npt.NDArray[Any]], npt.NDArray[Any]]:
 
 
 def _eight_bits(pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Round 16-bit values to 8 bits: 65535 becomes 255."""
-    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    """Round 16-bit values to 8 bits: v / 257 to nearest, so that 65535 becomes 255."""
+    half, top = np.uint16(128), np.uint16(65535 - 128)  # from `top` on it is 255 anyway, and adding does not overflow
+    return ((np.minimum(pixels.astype(np.uint16), top) + half) // np.uint16(257)).astype(np.uint8)
 
 
 def _wide(code: int | None) -> Callable[[npt.NDArray[Any]], npt.NDArray[Any]]:
     return lambda pixels: _eight_bits(pixels) if code is None else cv2.cvtColor(_eight_bits(pixels), code)
+
+
+def _wide_bayer(code: int) -> Callable[[npt.NDArray[Any]], npt.NDArray[Any]]:
+    """Interpolate at 16 bits, and round once, at the end."""
+    return lambda pixels: _eight_bits(cv2.cvtColor(pixels.astype(np.uint16), code))
 
 
 _UYVY = _Layout(2, 1, _cv(cv2.COLOR_YUV2BGR_UYVY))
@@ -78,12 +85,18 @@ _LAYOUTS: Mapping[str, _Layout] = MappingProxyType(
         "bayer_bggr8": _Layout(1, 1, _cv(cv2.COLOR_BayerRG2BGR)),
         "bayer_gbrg8": _Layout(1, 1, _cv(cv2.COLOR_BayerGR2BGR)),
         "bayer_grbg8": _Layout(1, 1, _cv(cv2.COLOR_BayerGB2BGR)),
+        "bayer_rggb16": _Layout(1, 2, _wide_bayer(cv2.COLOR_BayerBG2BGR)),
+        "bayer_bggr16": _Layout(1, 2, _wide_bayer(cv2.COLOR_BayerRG2BGR)),
+        "bayer_gbrg16": _Layout(1, 2, _wide_bayer(cv2.COLOR_BayerGR2BGR)),
+        "bayer_grbg16": _Layout(1, 2, _wide_bayer(cv2.COLOR_BayerGB2BGR)),
         "yuv422": _UYVY,
         "uyvy": _UYVY,
         "yuv422_yuy2": _YUYV,
         "yuyv": _YUYV,
     }
 )
+_SEMI_PLANAR = MappingProxyType({"nv12": cv2.COLOR_YUV2BGR_NV12, "nv21": cv2.COLOR_YUV2BGR_NV21})
+_NUMBERS = re.compile(r"\d+[USF]C\d+")  # OpenCV's types; those of 8 bits that can only be pictures are in the table
 _BAYER_MIN_SIDE = 3  # the demosaicing needs a neighbour on either side
 
 
@@ -103,16 +116,17 @@ def decode_image(message: ImageMessage, max_pixels: int = DEFAULT_MAX_PIXELS) ->
     width, height = int(message.width), int(message.height)
     check_size(width, height, max_pixels)
     try:
-        if message.encoding == "nv12":
-            return _decode_nv12(message)
+        if message.encoding in _SEMI_PLANAR:
+            return _decode_semi_planar(message)
         layout = _LAYOUTS.get(message.encoding)
         if layout is None:
             return _decode_with_cv_bridge(message)
         _check_geometry(message, layout)
         return np.ascontiguousarray(layout.to_bgr(_pixels(message, height, width, layout)))
     except cv2.error as error:
+        reason = " ".join(str(error).split())
         raise ImageError(
-            ImageFault.UNDECODABLE, f"OpenCV cannot convert {width} x {height} {message.encoding}: {str(error).strip()}"
+            ImageFault.UNDECODABLE, f"OpenCV cannot convert {width} x {height} {message.encoding}: {reason}"
         ) from error
 
 
@@ -153,21 +167,28 @@ def _pixels(message: ImageMessage, rows: int, columns: int, layout: _Layout) -> 
     return np.ndarray(shape, dtype, buffer=message.data, strides=strides)
 
 
-def _decode_nv12(message: ImageMessage) -> BgrImage:
+def _decode_semi_planar(message: ImageMessage) -> BgrImage:
     """Full-size luma, then half-size interleaved chroma, rows of `step` bytes throughout."""
     width, height = int(message.width), int(message.height)
     if width % 2 or height % 2:
-        raise ImageError(ImageFault.UNDECODABLE, f"nv12 needs even width and height, got {width} x {height}")
-    planes = _pixels(message, height * 3 // 2, width, _Layout(1, 1, np.asarray))
-    return np.ascontiguousarray(cv2.cvtColor(np.ascontiguousarray(planes), cv2.COLOR_YUV2BGR_NV12), np.uint8)
+        text = f"{message.encoding} needs even width and height, got {width} x {height}"
+        raise ImageError(ImageFault.UNDECODABLE, text)
+    planes = np.ascontiguousarray(_pixels(message, height * 3 // 2, width, _Layout(1, 1, np.asarray)))
+    return np.ascontiguousarray(cv2.cvtColor(planes, _SEMI_PLANAR[message.encoding]), np.uint8)
 
 
 def _decode_with_cv_bridge(message: ImageMessage) -> BgrImage:
     encoding = message.encoding[:40]  # it comes from the network and goes to the log
+    if _NUMBERS.fullmatch(encoding):
+        raise ImageError(
+            ImageFault.UNKNOWN_ENCODING,
+            f"encoding {encoding!r} says how numbers are stored, not which colours they are (a depth image?); "
+            "choose the camera's colour image, or let its driver say bgr8, rgb8 or mono16",
+        )
     try:
         bridge = importlib.import_module("cv_bridge").CvBridge()
     except ImportError:
-        known = ", ".join([*_LAYOUTS, "nv12"])
+        known = ", ".join([*_LAYOUTS, *_SEMI_PLANAR])
         raise ImageError(
             ImageFault.UNKNOWN_ENCODING,
             f"encoding {encoding!r} is not known and cv_bridge is not installed (known without it: {known})",
@@ -188,7 +209,9 @@ def _decode_with_cv_bridge(message: ImageMessage) -> BgrImage:
     try:
         picture = np.asarray(bridge.imgmsg_to_cv2(message, desired_encoding="bgr8"))
     except Exception as error:
-        raise ImageError(ImageFault.UNDECODABLE, f"cv_bridge cannot convert {encoding!r} to bgr8: {error}") from error
+        raise ImageError(
+            ImageFault.UNDECODABLE, f"cv_bridge cannot convert {encoding!r} to bgr8: {' '.join(str(error).split())}"
+        ) from error
     if picture.dtype != np.uint8 or picture.shape != (int(message.height), int(message.width), 3):
         raise ImageError(
             ImageFault.UNDECODABLE, f"cv_bridge turned {encoding!r} into {picture.dtype} {picture.shape}, not into bgr8"
