@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from qdtrack_ros.node.parameters import STARTUP, ParameterSpec, ParameterSpecs, refuse_change
+from qdtrack_ros.node.parameters import STARTUP, UNCONFIGURED, ParameterSpec, ParameterSpecs, refuse_change
 
 _ROS_TYPES: Mapping[str, Parameter.Type] = {
     "bool": Parameter.Type.BOOL,
@@ -49,13 +50,14 @@ class NodeParameters:
         self._is_unconfigured = is_unconfigured
         self._refuse = refuse
         self._apply = apply
-        self._names: list[str] = []
+        self._declared: dict[str, ParameterSpec] = {}
         self._from_preset: dict[str, Any] = {}
         self._filling = False
         for spec in specs.node.values():
-            self._declare(spec.name, spec)
+            self._declare(spec)
         for camera in self["cameras"]:
             self.declare_camera(camera)
+        self._tell_unknown()
         node.add_on_set_parameters_callback(self._on_set)
         node.add_post_set_parameters_callback(self._on_changed)
 
@@ -65,14 +67,13 @@ class NodeParameters:
 
     def values(self) -> dict[str, Any]:
         """All values by name."""
-        return {name: self[name] for name in self._names}
+        return {name: self[name] for name in self._declared}
 
     def declare_camera(self, camera: str) -> None:
         """Declare the parameters of a camera, if that was not done before."""
-        for spec in self._specs.camera.values():
-            name = f"{camera}.{spec.name}"
-            if name not in self._names:
-                self._declare(name, spec)
+        for spec in self._specs.of_camera(camera):
+            if spec.name not in self._declared:
+                self._declare(spec)
 
     def fill_from_preset(self, values: Values) -> None:
         """Give the parameters that the user left unset, or that an earlier preset filled, the values of this preset.
@@ -83,14 +84,12 @@ class NodeParameters:
         for name in [name for name in self._from_preset if name not in values]:
             if self._from_preset.pop(name) == self[name]:
                 self._node.undeclare_parameter(name)
-                self._names.remove(name)
-                self._declare(name, self._specs.node[name])
+                self._declare(self._declared.pop(name))
         filled: list[Parameter] = []
         for name, value in values.items():
-            if name in self._names and (self[name] is None or self._from_preset.get(name) == self[name]):
-                spec = self._specs.node[name]
+            if name in self._declared and (self[name] is None or self._from_preset.get(name) == self[name]):
                 self._from_preset[name] = value
-                filled.append(Parameter(name, _ROS_TYPES[spec.type], value))
+                filled.append(Parameter(name, _ROS_TYPES[self._declared[name].type], value))
         self._filling = True
         try:
             if filled:
@@ -98,26 +97,36 @@ class NodeParameters:
         finally:
             self._filling = False
 
-    def _declare(self, name: str, spec: ParameterSpec) -> None:
+    def _declare(self, spec: ParameterSpec) -> None:
+        name = spec.name
         default = _ROS_TYPES[spec.type] if spec.default is None else spec.default
         try:
-            self._node.declare_parameter(name, default, _descriptor(name, spec))
+            self._node.declare_parameter(name, default, _descriptor(spec))
         except Exception as error:  # rclpy has a class of its own for each kind of wrong value
-            raise ValueError(f"parameter {name} cannot be used: {error}; expected {_expected(spec)}") from error
+            expected = spec.type if not spec.allowed else f"{spec.type}, {spec.allowed}"
+            raise ValueError(f"parameter {name} cannot be used: {error}; expected {expected}") from error
         value = self[name]
         reason = spec.refuse(value) if value is not None else None
         if reason:
             raise ValueError(f"parameter {reason}")
-        self._names.append(name)
+        self._declared[name] = spec
+
+    def _tell_unknown(self) -> None:
+        """Warn of what the start gave that nothing reads: a slip of the pen, or a camera that is not in `cameras`."""
+        given = getattr(self._node, "_parameter_overrides", {})  # rclpy has no public way to ask
+        for name in sorted(set(given) - set(self._declared)):
+            if not self._node.has_parameter(name):  # use_sim_time and the like are rclpy's own
+                near = difflib.get_close_matches(name, self._declared, n=1)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                self._node.get_logger().warning(f"parameter {name} is not known and has no effect{hint}")
 
     def _on_set(self, parameters: Sequence[Parameter]) -> SetParametersResult:
         if self._filling:
             return SetParametersResult(successful=True)
         changed = {}
-        cameras = self["cameras"]
         for parameter in parameters:
-            spec = self._specs.find(parameter.name, cameras)
-            if spec is None or parameter.name not in self._names:
+            spec = self._declared.get(parameter.name)
+            if spec is None:
                 continue
             value = _plain(parameter.value)
             reason = refuse_change(spec, value, self._is_unconfigured())
@@ -128,7 +137,7 @@ class NodeParameters:
         return SetParametersResult(successful=reason is None, reason=reason or "")
 
     def _on_changed(self, parameters: Sequence[Parameter]) -> None:
-        if not self._filling and any(parameter.name in self._names for parameter in parameters):
+        if not self._filling and any(parameter.name in self._declared for parameter in parameters):
             self._apply(self.values())
 
 
@@ -137,17 +146,14 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, (list, tuple)) else value
 
 
-def _expected(spec: ParameterSpec) -> str:
-    if spec.range is not None:
-        return f"{spec.type} from {spec.range[0]:g} to {spec.range[1]:g}"
-    return f"one of {', '.join(spec.one_of)}" if spec.one_of else spec.type
-
-
-def _descriptor(name: str, spec: ParameterSpec) -> ParameterDescriptor:
+def _descriptor(spec: ParameterSpec) -> ParameterDescriptor:
+    constraints = [spec.allowed] if spec.one_of or spec.pattern else []  # a range has fields of its own
+    if spec.change == UNCONFIGURED:
+        constraints.append("changes only while the node is unconfigured")
     descriptor = ParameterDescriptor(
-        name=name,
+        name=spec.name,
         description=" ".join(spec.description.split()),
-        additional_constraints=f"One of {', '.join(spec.one_of)}." if spec.one_of else "",
+        additional_constraints="; ".join(constraints),
         read_only=spec.change == STARTUP,
     )
     if spec.range is not None and spec.type == "int":

@@ -118,11 +118,9 @@ def _default(spec: ParameterSpec) -> str:
 
 
 def _row(spec: ParameterSpec, name: str) -> str:
-    allowed = ""
-    if spec.range is not None:
-        allowed = f"{spec.range[0]:g} to {spec.range[1]:g}"
-    elif spec.one_of:
-        allowed = ", ".join(f"`{choice}`" for choice in spec.one_of)
+    allowed = ", ".join(f"`{choice}`" for choice in spec.one_of) if spec.one_of else spec.allowed
+    if spec.pattern:
+        allowed = f"names that match `{spec.pattern}`"
     changes = _CHANGE_TEXT.get(spec.change, "while unconfigured")
     cells = (f"`{name}`", spec.type, _default(spec), allowed, changes, " ".join(spec.description.split()))
     return f"| {' | '.join(cells)} |"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +56,25 @@ class ParameterSpec:
         if reason:
             raise ConfigurationError(f"the default of {reason}")
 
+    @property
+    def allowed(self) -> str:
+        """The allowed values in words; empty where the type says it all."""
+        if self.range is not None:
+            return " to ".join(f"{limit:.15g}" for limit in self.range)
+        if self.one_of:
+            return f"one of {', '.join(self.one_of)}"
+        if self.pattern:
+            return f"names that match {self.pattern}"
+        return ""
+
     def refuse(self, value: Any) -> str | None:
         """Why `value` is not allowed, naming the parameter, the value and what is allowed; None when it is."""
         if not _is_of_type(value, self.type):
             return f"{self.name} is {value!r}; expected {self.type}"
         if self.range is not None and not (math.isfinite(value) and self.range[0] <= value <= self.range[1]):
-            return f"{self.name} is {value!r}; expected {self.range[0]:g} to {self.range[1]:g}"
+            return f"{self.name} is {value!r}; expected {self.allowed}"
         if self.one_of and value not in self.one_of:
-            return f"{self.name} is {value!r}; expected one of {', '.join(self.one_of)}"
+            return f"{self.name} is {value!r}; expected {self.allowed}"
         if self.type == "string_array":
             return self._refuse_items(value)
         return None
@@ -73,7 +84,7 @@ class ParameterSpec:
             return f"{self.name} is {list(items)!r}; expected at least one string"
         wrong = [item for item in items if self.pattern and not re.fullmatch(self.pattern, item)]
         if wrong:
-            return f"{self.name} holds {wrong[0]!r}; expected names that match {self.pattern}"
+            return f"{self.name} holds {wrong[0]!r}; expected {self.allowed}"
         if self.unique and len(set(items)) != len(items):
             return f"{self.name} is {list(items)!r}; expected different names"
         return None
@@ -95,14 +106,9 @@ class ParameterSpecs:
     node: Mapping[str, ParameterSpec]
     camera: Mapping[str, ParameterSpec]
 
-    def find(self, name: str, cameras: Sequence[str]) -> ParameterSpec | None:
-        """The specification of a parameter by its full name, None for one that is not ours (e.g. use_sim_time)."""
-        if name in self.node:
-            return self.node[name]
-        for camera in cameras:
-            if name.startswith(f"{camera}."):
-                return self.camera.get(name[len(camera) + 1 :])
-        return None
+    def of_camera(self, camera: str) -> list[ParameterSpec]:
+        """The parameters of a camera, under their full names."""
+        return [replace(spec, name=f"{camera}.{spec.name}") for spec in self.camera.values()]
 
 
 def load_specs(path: Path | None = None) -> ParameterSpecs:

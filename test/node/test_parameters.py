@@ -76,10 +76,11 @@ def test_what_may_change_depends_on_the_state():
     assert refuse_change(SPECS.node["tracker.init_score"], 0.4, False) is None
 
 
-def test_parameters_are_found_by_their_full_name():
-    assert SPECS.find("rear/left.qos.depth", ["front", "rear/left"]).name == "qos.depth"
-    assert SPECS.find("use_sim_time", ["front"]) is None
-    assert SPECS.find("front.nonsense", ["front"]) is None
+def test_parameters_of_a_camera_go_by_their_full_names():
+    names = [spec.name for spec in SPECS.of_camera("rear/left")]
+    assert names == [f"rear/left.{name}" for name in SPECS.camera]
+    depth = next(spec for spec in SPECS.of_camera("rear") if spec.name == "rear.qos.depth")
+    assert depth.refuse(0) == "rear.qos.depth is 0; expected 1 to 1000"
 
 
 @pytest.mark.parametrize(
