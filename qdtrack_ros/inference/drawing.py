@@ -14,12 +14,18 @@ Image = npt.NDArray[np.uint8]
 Color = tuple[int, int, int]
 Plate = tuple[int, int, int, int]  # the place of a label: left, top, right, bottom
 
-# The golden angle: consecutive ids land far apart on the colour wheel, and no later id lands close to a recent one.
+# The golden angle: consecutive ids land far apart on the colour wheel.
 _GOLDEN_FRACTION = 0.618033988749895
-# Saturation and value cycle with another period, so that ids whose hues come close still differ.
-_TONES = ((0.95, 1.0), (0.60, 1.0), (0.95, 0.78))
+# Saturation and value. Hues come close again after 8, 13, 21 and 34 ids (Fibonacci numbers): five tones, in this order,
+# keep those ids apart. Of all orders of some likely tones this one has the largest least distance, 14 in CIE L*a*b*,
+# between any two of 40 ids in a row.
+_TONES = ((0.80, 0.85), (0.50, 0.75), (0.95, 0.60), (0.95, 1.00), (0.45, 1.00))
 _UNTRACKED: Color = (150, 150, 150)
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_DARK: Color = (20, 20, 20)
+_LIGHT: Color = (245, 245, 245)
+_NUMBER_FONT, _FONT = cv2.FONT_HERSHEY_DUPLEX, cv2.FONT_HERSHEY_SIMPLEX
+# How much worse it is to hide a pixel of another label than one of another box.
+_LABEL_WEIGHT = 4
 _MAX_COORDINATE = 1 << 14  # OpenCV draws with 16 fractional bits: larger coordinates overflow
 
 
@@ -55,7 +61,7 @@ def draw_tracks(
     """
     canvas: Image = np.ascontiguousarray(image_bgr).copy()
     # A 640-pixel picture takes lines of 2 pixels and text of 12 pixels; larger pictures in proportion.
-    scale = max(min(canvas.shape[:2]) / 480.0, 0.5)
+    scale = picture_scale(*canvas.shape[:2])
     thickness = max(1, round(1.6 * scale))
     # Lower boxes are nearer to the camera: draw them last, over those behind.
     rows = np.asarray(boxes, np.float32).reshape(-1, 4)
@@ -65,13 +71,25 @@ def draw_tracks(
         if points is not None and len(points) > 1:
             _draw_trail(canvas, points, track_color(int(ids[i])), thickness)
     for i in order:
-        _draw_box(canvas, boxes[i], track_color(int(ids[i])), thickness if ids[i] >= 0 else 1)
+        _draw_box(canvas, rows[i], track_color(int(ids[i])), thickness if ids[i] >= 0 else 1)
     plates: list[Plate] = []
     for i in reversed(order):  # the nearest first: they get the best places
-        number = f"{int(ids[i])} " if ids[i] >= 0 else ""
-        text = f"{number}{labels_text[i]} {float(scores[i]):.2f}"
-        plates.append(_draw_label(canvas, text, boxes[i], track_color(int(ids[i])), scale, plates))
+        label = _Label(str(int(ids[i])) if ids[i] >= 0 else "", f"{labels_text[i]} {float(scores[i]):.2f}", scale)
+        others = np.concatenate([rows[[j for j in order if j != i]], np.array(plates, np.float32).reshape(-1, 4)])
+        weights = np.repeat([1, _LABEL_WEIGHT], [len(order) - 1, len(plates)])
+        plate = _place_plate((canvas.shape[0], canvas.shape[1]), label.size, rows[i], others, weights)
+        label.draw(canvas, plate, track_color(int(ids[i])))
+        plates.append(plate)
     return canvas
+
+
+def picture_scale(height: int, width: int) -> float:
+    """How large lines and text are drawn: 1 for a picture of 640 x 480."""
+    return max(min(height, width) / 480.0, 0.5)
+
+
+def _luminance(color: Color) -> float:
+    return 0.114 * color[0] + 0.587 * color[1] + 0.299 * color[2]
 
 
 def _pixel(x: float, y: float) -> tuple[int, int]:
@@ -81,8 +99,9 @@ def _pixel(x: float, y: float) -> tuple[int, int]:
 
 def _draw_box(canvas: Image, box: npt.NDArray[np.float32], color: Color, thickness: int) -> None:
     left, top, right, bottom = (float(v) for v in box)
-    # The dark rim keeps the box visible on a background of its own colour.
-    cv2.rectangle(canvas, _pixel(left, top), _pixel(right, bottom), (20, 20, 20), thickness + 2)
+    # The rim keeps the box visible on a background of its own colour.
+    rim = _DARK if _luminance(color) > 75 else _LIGHT
+    cv2.rectangle(canvas, _pixel(left, top), _pixel(right, bottom), rim, thickness + 2)
     cv2.rectangle(canvas, _pixel(left, top), _pixel(right, bottom), color, thickness)
 
 
@@ -91,44 +110,77 @@ def _draw_trail(canvas: Image, points: npt.NDArray[np.float32], color: Color, th
     pixels = [_pixel(float(x), float(y)) for x, y in points if np.isfinite(x) and np.isfinite(y)]
     for step, (start, end) in enumerate(itertools.pairwise(pixels), start=1):
         age = step / max(len(pixels) - 1, 1)
-        faded = tuple(round(c * (0.45 + 0.55 * age)) for c in color)
+        faded = tuple(round(c * trail_brightness(age)) for c in color)
         cv2.line(canvas, start, end, faded, max(1, round(thickness * (0.5 + 0.8 * age))), cv2.LINE_AA)
 
 
-def _draw_label(
-    canvas: Image, text: str, box: npt.NDArray[np.float32], color: Color, scale: float, taken: Sequence[Plate]
-) -> Plate:
-    font_scale, stroke = max(0.38 * scale, 0.33), max(1, round(scale))
-    (text_width, text_height), baseline = cv2.getTextSize(text, _FONT, font_scale, stroke)
-    pad = max(2, round(2 * scale))
-    width, height = text_width + 2 * pad, text_height + baseline + 2 * pad
-    left, top = _place_plate((canvas.shape[0], canvas.shape[1]), (width, height), box, taken)
-    cv2.rectangle(canvas, (left, top), (left + width - 1, top + height - 1), color, cv2.FILLED)
-    luminance = 0.114 * color[0] + 0.587 * color[1] + 0.299 * color[2]
-    ink = (0, 0, 0) if luminance > 110 else (255, 255, 255)
-    origin = (left + pad, top + pad + text_height)
-    cv2.putText(canvas, text, origin, _FONT, font_scale, ink, stroke, cv2.LINE_AA)
-    return left, top, left + width, top + height
+def trail_brightness(age: float) -> float:
+    """Part of a trail's colour that is left: from 0.45 at its old end (0) to 1 where the track stands now (1)."""
+    return 0.45 + 0.55 * age
+
+
+class _Label:
+    """The id, large, then class and score, on a plate of the track's colour.
+
+    Args:
+        number: the id, empty for none.
+        text: class and score.
+        scale: of the picture.
+    """
+
+    def __init__(self, number: str, text: str, scale: float) -> None:
+        self._number, self._text = number, text
+        self._pad = max(2, round(2.5 * scale))
+        self._font_scale, self._stroke = max(0.36 * scale, 0.33), max(1, round(0.9 * scale))
+        self._number_scale = 1.3 * self._font_scale
+        (self._number_width, self._height), number_base = self._measure(number or "0", _NUMBER_FONT, self._number_scale)
+        if not number:
+            self._number_width = 0
+        (text_width, _), text_base = self._measure(text, _FONT, self._font_scale)
+        gap = 2 * self._pad if number else 0
+        self._text_left = self._pad + self._number_width + gap
+        width, height = self._text_left + text_width + self._pad, self._height + 2 * self._pad
+        self.size = (width, height + max(number_base, text_base) // 2)
+
+    def draw(self, canvas: Image, plate: Plate, color: Color) -> None:
+        """Write it."""
+        left, top, right, bottom = plate
+        ink, baseline = _DARK if _luminance(color) > 110 else _LIGHT, top + self._pad + self._height
+        cv2.rectangle(canvas, (left, top), (right - 1, bottom - 1), color, cv2.FILLED)
+        number_at, text_at = (left + self._pad, baseline), (left + self._text_left, baseline)
+        cv2.putText(canvas, self._number, number_at, _NUMBER_FONT, self._number_scale, ink, self._stroke, cv2.LINE_AA)
+        cv2.putText(canvas, self._text, text_at, _FONT, self._font_scale, ink, self._stroke, cv2.LINE_AA)
+
+    def _measure(self, text: str, font: int, scale: float) -> tuple[tuple[int, int], int]:
+        (width, height), baseline = cv2.getTextSize(text, font, scale, self._stroke)
+        return (width, height), baseline
 
 
 def _place_plate(
-    picture: tuple[int, int], plate: tuple[int, int], box: npt.NDArray[np.float32], taken: Sequence[Plate]
-) -> tuple[int, int]:
-    """The upper left corner of a label: above its box, else below or inside, where it hides other labels least."""
-    (height, width), (plate_width, plate_height) = picture, plate
+    picture: tuple[int, int],
+    size: tuple[int, int],
+    box: npt.NDArray[np.float32],
+    others: npt.NDArray[np.float32],
+    weights: npt.NDArray[np.int64],
+) -> Plate:
+    """The place of a label: above its box, else below or inside, where it hides the least of `others` [N, 4]."""
+    (height, width), (plate_width, plate_height) = picture, size
     left, top = _pixel(float(box[0]), float(box[1]))
     right, bottom = _pixel(float(box[2]), float(box[3]))
-    wishes = [(left, top - plate_height), (right - plate_width, top - plate_height), (left, bottom), (left, top)]
-    wishes.append((left, top - 2 * plate_height))
-    best, least_hidden = (0, 0), float("inf")
+    wishes = [(left, top - plate_height), (right - plate_width, top - plate_height), (left, bottom)]
+    wishes += [(right - plate_width, bottom), (left, top), (left, top - 2 * plate_height)]
+    best, least_hidden = (0, 0, plate_width, plate_height), float("inf")
     for x, y in wishes:
         x = min(max(x, 0), max(width - plate_width, 0))
         y = min(max(y, 0), max(height - plate_height, 0))
-        hidden = sum(_overlap((x, y, x + plate_width, y + plate_height), other) for other in taken)
+        plate = (x, y, x + plate_width, y + plate_height)
+        hidden = float(_overlaps(plate, others) @ weights)
         if hidden < least_hidden:
-            best, least_hidden = (x, y), hidden
+            best, least_hidden = plate, hidden
     return best
 
 
-def _overlap(a: Plate, b: Plate) -> int:
-    return max(0, min(a[2], b[2]) - max(a[0], b[0])) * max(0, min(a[3], b[3]) - max(a[1], b[1]))
+def _overlaps(plate: Plate, others: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Pixels of a plate that lie in each of the other rectangles [N, 4]."""
+    sides = np.minimum(plate[2:], others[:, 2:]) - np.maximum(plate[:2], others[:, :2])
+    return np.asarray(np.maximum(sides, 0).prod(axis=1), np.float32)

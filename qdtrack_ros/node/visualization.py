@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from geometry_msgs.msg import Point
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
-from qdtrack_ros.inference.drawing import track_color
+from qdtrack_ros.inference.drawing import picture_scale, track_color, trail_brightness
 from qdtrack_ros.node.camera import FrameResult
 
-_CORNERS = ((0, 1), (2, 1), (2, 3), (0, 3))  # columns of x and y in xyxy, around the box
+_TEXT_PX = 16  # height of a label's letters in a picture of 640 x 480
+_BORDER = ColorRGBA(r=0.6, g=0.6, b=0.6, a=1.0)
 
 
 class PinholeModel(NamedTuple):
@@ -49,6 +49,8 @@ def marker_message(
 ) -> MarkerArray:
     """Markers of one frame, which replace those of the frame before.
 
+    Namespaces: `image` (the picture's border), `boxes`, `trails`, and `labels` (id, class and score).
+
     Args:
         result: the frame's tracks.
         labels: class names.
@@ -58,25 +60,30 @@ def marker_message(
     height, width = result.image.pixels.shape[:2]
     model = model or PinholeModel.of_image(width, height)
     header = result.image.header
-    unit = depth_m / model.fx  # metres that a pixel takes up in the plane
-    markers = [Marker(header=header, action=Marker.DELETEALL)]
-    visible = result.tracked.visible
-    if visible:
-        boxes, trails = _Segments(), _Segments()
-        for view in visible:
-            color = _color(view.track.id)
-            corners = [model.point(float(view.track.box[x]), float(view.track.box[y]), depth_m) for x, y in _CORNERS]
-            boxes.add([*corners, corners[0]], color)
-            trail: npt.NDArray[np.float32] | None = result.tracked.trails.get(view.track.id)
-            if trail is not None:
-                trails.add([model.point(float(x), float(y), depth_m) for x, y in trail], color)
-        markers += [boxes.marker(header, "boxes", 2.5 * unit), trails.marker(header, "trails", 1.5 * unit)]
-        for view in visible:
-            text = f"{view.track.id} {labels[view.track.label]} {view.track.score:.2f}"
-            position = model.point(
-                float(view.track.box[0] + view.track.box[2]) / 2, float(view.track.box[1]) - 10, depth_m
-            )
-            markers.append(_text(header, view.track.id, text, position, 16 * unit))
+    unit = depth_m / model.fx * picture_scale(height, width)  # metres that a pixel of a 640 x 480 picture takes up
+
+    def around(left: float, top: float, right: float, bottom: float) -> list[Point]:
+        corners = ((left, top), (right, top), (right, bottom), (left, bottom), (left, top))
+        return [model.point(float(x), float(y), depth_m) for x, y in corners]
+
+    border, boxes, trails = _Segments(), _Segments(), _Segments()
+    border.add(around(0, 0, width, height), [_BORDER] * 5)
+    texts = []
+    for view in result.tracked.visible:
+        track, color = view.track, _color(view.track.id)
+        boxes.add(around(*track.box), [color] * 5)
+        trail = result.tracked.trails.get(track.id)
+        if trail is not None:
+            points = [model.point(float(x), float(y), depth_m) for x, y in trail]
+            last = max(len(trail) - 1, 1)
+            trails.add(points, [_color(track.id, trail_brightness(step / last)) for step in range(len(trail))])
+        text = f"{track.id} {labels[track.label]} {track.score:.2f}"
+        position = model.point(float(track.box[0] + track.box[2]) / 2, float(track.box[1]), depth_m)
+        position.y -= 0.7 * _TEXT_PX * unit  # the text's middle, a little above the box
+        texts.append(_text(header, track.id, text, position, _TEXT_PX * unit))
+    markers = [Marker(header=header, action=Marker.DELETEALL), border.marker(header, "image", unit)]
+    if texts:
+        markers += [boxes.marker(header, "boxes", 2.5 * unit), trails.marker(header, "trails", 2 * unit), *texts]
     return MarkerArray(markers=markers)
 
 
@@ -87,10 +94,11 @@ class _Segments:
         self._points: list[Point] = []
         self._colors: list[ColorRGBA] = []
 
-    def add(self, chain: Sequence[Point], color: ColorRGBA) -> None:
-        for start, end in itertools.pairwise(chain):
+    def add(self, chain: Sequence[Point], colors: Sequence[ColorRGBA]) -> None:
+        """Append a chain of points, each with its colour."""
+        for (start, start_color), (end, end_color) in itertools.pairwise(zip(chain, colors, strict=True)):
             self._points += [start, end]
-            self._colors += [color, color]
+            self._colors += [start_color, end_color]
 
     def marker(self, header: Header, namespace: str, width_m: float) -> Marker:
         marker = Marker(header=header, ns=namespace, id=0, type=Marker.LINE_LIST, action=Marker.ADD)
@@ -115,6 +123,6 @@ def _text(header: Header, track_id: int, text: str, position: Point, height_m: f
     return marker
 
 
-def _color(track_id: int) -> ColorRGBA:
-    blue, green, red = track_color(track_id)
-    return ColorRGBA(r=red / 255, g=green / 255, b=blue / 255, a=1.0)
+def _color(track_id: int, brightness: float = 1.0) -> ColorRGBA:
+    blue, green, red = (brightness * value / 255 for value in track_color(track_id))
+    return ColorRGBA(r=red, g=green, b=blue, a=1.0)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import colorsys
-
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -41,13 +40,10 @@ def test_colours_are_steady_and_neighbours_differ():
     assert colours == [track_color(i) for i in range(60)]
     assert len(set(colours)) == 60
 
-    def hue(colour):
-        return colorsys.rgb_to_hsv(*(c / 255 for c in reversed(colour)))[0]
-
+    lab = cv2.cvtColor(np.array([colours], np.float32) / 255, cv2.COLOR_BGR2LAB)[0]
     for a in range(60):
-        for b in range(a + 1, min(a + 5, 60)):
-            apart = abs(hue(colours[a]) - hue(colours[b]))
-            assert min(apart, 1 - apart) > 0.07, f"ids {a} and {b} look alike"
+        for b in range(a + 1, min(a + 40, 60)):
+            assert np.linalg.norm(lab[a] - lab[b]) > 13, f"ids {a} and {b} look alike"
     assert track_color(-1) == track_color(-2) and len(set(track_color(-1))) == 1
 
 
@@ -73,6 +69,13 @@ def test_labels_of_neighbours_do_not_hide_each_other():
         ink = (alone == np.array(track_color(track_id), np.uint8)).all(axis=2).sum()
         still = (together == np.array(track_color(track_id), np.uint8)).all(axis=2).sum()
         assert still > 0.75 * ink
+
+
+def test_a_label_hides_nobody_where_there_is_room():
+    person, behind = [100, 100, 140, 200], [110, 60, 138, 97]  # who stands where the label of the first would go
+    picture = draw([person, behind], ids=[3, 4])
+    assert (picture[65:93, 115:133] == 90).all(), "the label of one lies on the other"
+    assert has_colour(picture[203:], track_color(3)), "it goes below instead"
 
 
 def test_trails_of_drawn_tracks_are_drawn():

@@ -256,7 +256,7 @@ def test_pictures_markers_and_embeddings_for_those_who_look(client):
     assert bytes(drawn.data) != bytes(sent.data)
     markers = received["camera/markers"][-1].markers
     assert markers[0].action == Marker.DELETEALL
-    assert {marker.ns for marker in markers[1:]} == {"boxes", "trails", "labels"}
+    assert {marker.ns for marker in markers[1:]} == {"image", "boxes", "trails", "labels"}
     assert all(marker.header == sent.header for marker in markers)
     embeddings = received["camera/embeddings"][-1]
     assert embeddings.header == sent.header and embeddings.model_id == "0123456789abcdef"

@@ -68,7 +68,25 @@ def test_markers_lie_where_the_camera_sees_the_boxes():
     assert (corner.x, corner.y, corner.z) == pytest.approx(((0 - 320) / 500 * 2, (50 - 240) / 400 * 2, 2.0))
     text = next(marker for marker in markers if marker.ns == "labels")
     assert text.text == "0 person 0.95" and text.header == result.image.header
-    assert len(marker_message(frame(objects=0), LABELS, None, 2.0).markers) == 1
+    trail = next(marker for marker in markers if marker.ns == "trails")
+    assert [p.y for p in trail.points] == pytest.approx([(150 - 240) / 400 * 2] * 2), "at the feet"
+    assert trail.colors[0].r < trail.colors[1].r, "the old end is darker"
+    border = next(marker for marker in markers if marker.ns == "image")
+    assert (border.points[3].x, border.points[3].y) == pytest.approx(((640 - 320) / 250, (480 - 240) / 200))
+    assert text.pose.position.y < corner.y, "above the box: y points down in an optical frame"
+    assert [marker.ns for marker in marker_message(frame(objects=0), LABELS, None, 2.0).markers] == ["", "image"]
+
+
+def test_marker_text_grows_with_the_picture_as_drawn_labels_do():
+    def letters(width, height):
+        result = frame(objects=1)
+        image = result.image._replace(pixels=np.zeros((height, width, 3), np.uint8))
+        markers = marker_message(result._replace(image=image), LABELS, None, 1.0).markers
+        plane = next(marker for marker in markers if marker.ns == "image").points
+        text = next(marker for marker in markers if marker.ns == "labels")
+        return text.scale.z / (plane[3].y - plane[0].y)
+
+    assert letters(640, 480) == pytest.approx(16 / 480) == letters(1280, 960) == letters(1707, 960)
 
 
 @pytest.mark.parametrize("k", [[0.0] * 9, [500.0, 0, 320, 0, np.nan, 240, 0, 0, 1], [1.0] * 8])
@@ -100,10 +118,18 @@ class FakeNode:
         return f"/{topic}"
 
 
-def test_nothing_is_drawn_for_nobody(monkeypatch):
-    drawn = []
-    draw = camera_io.draw_tracks
-    monkeypatch.setattr(camera_io, "draw_tracks", lambda *arguments: drawn.append(1) or draw(*arguments))
+@pytest.fixture
+def drawn(monkeypatch):
+    """What was made for viewers: the names of the functions that drew."""
+    calls = []
+    for name in ("draw_tracks", "marker_message"):
+        draw = getattr(camera_io, name)
+        spy = lambda *arguments, name=name, draw=draw: calls.append(name) or draw(*arguments)  # noqa: E731
+        monkeypatch.setattr(camera_io, name, spy)
+    return calls
+
+
+def test_nothing_is_drawn_for_nobody(drawn):
     node = FakeNode()
     session = TrackingSession(AssociationConfig())
     camera = Camera("front", lambda payload, limit: None, session, ClockGuard(), threading.Condition())
@@ -120,9 +146,12 @@ def test_nothing_is_drawn_for_nobody(monkeypatch):
     }
     node.publishers["front/image_annotated"].subscribers = 1
     topics.publish(frame(), 5.0)
-    assert len(drawn) == len(node.publishers["front/image_annotated"].sent) == 1
+    assert drawn == ["draw_tracks"] and len(node.publishers["front/image_annotated"].sent) == 1
     picture = node.publishers["front/image_annotated"].sent[0]
     assert (picture.height, picture.width, picture.step, len(picture.data)) == (480, 640, 1920, 480 * 1920)
+    node.publishers["front/image_annotated"].subscribers, node.publishers["front/markers"].subscribers = 0, 1
+    topics.publish(frame(), 5.0)
+    assert drawn == ["draw_tracks", "marker_message"] and len(node.publishers["front/markers"].sent) == 1
 
 
 def health(received=100, dropped=0, before=(0, 0), faults=None, faults_before=None, p99=20.0, rate=30.0, stale=""):
