@@ -43,8 +43,19 @@ def arguments() -> list[DeclareLaunchArgument]:
         argument("autostart", "", "Configure and activate at once. Empty: as in params_file.", ["", "true", "false"]),
         argument("use_sim_time", "false", "Take the time from /clock.", ["true", "false"]),
         argument("log_level", "info", "Level of the node's log.", ["debug", "info", "warn", "error", "fatal"]),
-        argument("rviz", "false", "Open RViz with the annotated image and the markers.", ["true", "false"]),
+        argument(
+            "respawn",
+            "false",
+            "Start the node again when it ends by itself; with the parameter state.path its ids go on.",
+            ["true", "false"],
+        ),
+        argument("rviz", "false", "Open RViz with the first camera's picture and markers.", ["true", "false"]),
         argument("rviz_config", os.path.join(SHARE, "config", "qdtrack.rviz"), "Layout for RViz."),
+        argument(
+            "fixed_frame",
+            "camera",
+            "RViz's fixed frame: the frame_id of the images, or a frame that tf leads to from there.",
+        ),
         argument(
             "fastdds_profile",
             os.path.join(SHARE, "config", "fastdds_profile.xml"),
@@ -53,13 +64,14 @@ def arguments() -> list[DeclareLaunchArgument]:
     ]
 
 
-def tracker(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """The node. Arguments left empty leave the parameter file's value alone."""
+def nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """The tracker and RViz. Arguments left empty leave the parameter file's value alone."""
 
     def value(name: str) -> str:
         return LaunchConfiguration(name).perform(context)
 
     cameras = [name.strip() for name in value("cameras").split(",") if name.strip()]
+    camera = cameras[0] if cameras else "camera"
     overrides: dict[str, object] = {"use_sim_time": value("use_sim_time") == "true"}
     if cameras:
         overrides["cameras"] = cameras
@@ -67,9 +79,10 @@ def tracker(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         overrides["autostart"] = value("autostart") == "true"
     remappings = []
     if value("image_topic"):
-        camera = cameras[0] if cameras else "camera"
         source = value("image_topic")
         remappings = [(f"{camera}/image_raw", source), (f"{camera}/image_raw/compressed", f"{source}/compressed")]
+    prefix = "/".join(["", *filter(None, value("namespace").split("/"))])
+    shown = [(f"/camera/{topic}", f"{prefix}/{camera}/{topic}") for topic in ("image_annotated", "markers")]
     return [
         Node(
             package="qdtrack_ros",
@@ -81,7 +94,18 @@ def tracker(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
             output="screen",
             emulate_tty=True,
-        )
+            respawn=value("respawn") == "true",
+            respawn_delay=2.0,
+        ),
+        Node(
+            package="rviz2",
+            executable="rviz2",
+            parameters=[{"use_sim_time": value("use_sim_time") == "true"}],
+            remappings=shown,  # the layout names the topics of a camera named `camera`
+            arguments=["-d", LaunchConfiguration("rviz_config"), "-f", LaunchConfiguration("fixed_frame")],
+            condition=IfCondition(LaunchConfiguration("rviz")),
+            output="screen",
+        ),
     ]
 
 
@@ -94,14 +118,6 @@ def generate_launch_description() -> LaunchDescription:
                 PROFILE_VARIABLE,
                 EnvironmentVariable(PROFILE_VARIABLE, default_value=LaunchConfiguration("fastdds_profile")),
             ),
-            OpaqueFunction(function=tracker),
-            Node(
-                package="rviz2",
-                executable="rviz2",
-                namespace=LaunchConfiguration("namespace"),
-                arguments=["-d", LaunchConfiguration("rviz_config")],
-                condition=IfCondition(LaunchConfiguration("rviz")),
-                output="screen",
-            ),
+            OpaqueFunction(function=nodes),
         ]
     )
