@@ -78,7 +78,7 @@ def code_texts() -> list[str]:
 
 
 def is_said(line: str, texts: list[str]) -> bool:
-    """Whether each piece of a quoted line, between its gaps, stands in a text of the code, or a text makes all of it."""
+    """Whether each piece of a quoted line, between its gaps, stands in the code, or one text makes all of it."""
     line = line.removeprefix("camera …: ")  # what every line about a camera begins with
     pieces = [piece.strip(" :,") for piece in re.split("…|; ", line)]
     pieces = [piece for piece in pieces if len(piece) > 3]
