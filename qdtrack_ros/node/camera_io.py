@@ -171,7 +171,7 @@ class CameraIo:
         return f"publishers found: {', '.join(names)}"
 
     def _take_camera_info(self, message: CameraInfo) -> None:
-        self._pinhole = PinholeModel.of_camera_matrix(message.k)
+        self._pinhole = PinholeModel.of_camera_matrix(message.k, message.width, message.height)
 
     def _incompatible(self, event: QoSRequestedIncompatibleQoSInfo) -> None:
         policy = qos_policy_name_from_kind(event.last_policy_kind)

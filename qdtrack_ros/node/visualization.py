@@ -19,12 +19,14 @@ _BORDER = ColorRGBA(r=0.6, g=0.6, b=0.6, a=1.0)
 
 
 class PinholeModel(NamedTuple):
-    """Focal lengths and principal point, pixels."""
+    """Focal lengths and principal point, pixels, of a picture of `width` x `height`; 0 stands for any size."""
 
     fx: float
     fy: float
     cx: float
     cy: float
+    width: int = 0
+    height: int = 0
 
     @classmethod
     def of_image(cls, width: int, height: int) -> PinholeModel:
@@ -32,12 +34,19 @@ class PinholeModel(NamedTuple):
         return cls(float(width), float(width), width / 2, height / 2)
 
     @classmethod
-    def of_camera_matrix(cls, k: Sequence[float]) -> PinholeModel | None:
-        """From CameraInfo.k (9 values, row-major); None when the camera is not calibrated."""
+    def of_camera_matrix(cls, k: Sequence[float], width: int = 0, height: int = 0) -> PinholeModel | None:
+        """From CameraInfo.k (9 values, row-major), width and height; None when the camera is not calibrated."""
         values = [float(v) for v in k]
         if len(values) != 9 or not np.isfinite(values).all() or values[0] <= 0 or values[4] <= 0:
             return None
-        return cls(values[0], values[4], values[2], values[5])
+        return cls(values[0], values[4], values[2], values[5], width, height)
+
+    def for_image(self, width: int, height: int) -> PinholeModel:
+        """The same camera for a picture of another size, as drivers send that calibrate at full size."""
+        if not (self.width and self.height):
+            return self
+        x, y = width / self.width, height / self.height
+        return PinholeModel(self.fx * x, self.fy * y, self.cx * x, self.cy * y, width, height)
 
     def point(self, x: float, y: float, depth_m: float) -> Point:
         """The point at `depth_m` seen at a pixel, in the camera's optical frame."""
@@ -58,7 +67,7 @@ def marker_message(
         depth_m: distance of the plane in which the image is drawn, metres.
     """
     height, width = result.image.pixels.shape[:2]
-    model = model or PinholeModel.of_image(width, height)
+    model = model.for_image(width, height) if model else PinholeModel.of_image(width, height)
     header = result.image.header
     unit = depth_m / model.fx * picture_scale(height, width)  # metres that a pixel of a 640 x 480 picture takes up
 

@@ -242,3 +242,17 @@ def test_camera_launch_starts_tracker_and_consumer_with_one_profile(
     assert "__ns:=/robot" in seen["track_listener.py"][0]["arguments"]
     assert re.search(r"cameras:.*\s+- front", seen["tracker_node"][0]["parameters"][-1])
     assert len({seen[name][0]["profile"] for name in seen}) == 1 and seen["component_container"][0]["profile"]
+
+
+def test_replay_plays_the_bag_with_its_clock_beside_a_tracker_that_follows_it(
+    launch: Callable[..., Any], install: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(PROFILE_VARIABLE, raising=False)
+    put_spy(install, "ros2cli", "ros2")
+    monkeypatch.setenv("PATH", f"{install / 'lib' / 'ros2cli'}{os.pathsep}{os.environ['PATH']}")
+    seen = launch("replay.launch.py", bag="street", rate="0.5", start_delay="0.1", image_topic="/driver/image")
+    assert seen["ros2"][0]["arguments"] == ["bag", "play", "street", "--clock", "--rate", "0.5"]
+    assert "camera/image_raw:=/driver/image" in seen["tracker_node"][0]["arguments"]
+    for program in ("tracker_node", "rviz2"):
+        assert "use_sim_time: true" in seen[program][0]["parameters"][-1]
+    assert seen["ros2"][0]["profile"] == seen["tracker_node"][0]["profile"] is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 
 import pytest
@@ -11,9 +12,9 @@ pytest.importorskip("rclpy", reason="rclpy is not installed: no ROS graph to tes
 import cv2
 import numpy as np
 from qdtrack_ros.msg import EmbeddingArray, Track
-from ros_client import BLUE, GREEN, HEIGHT, RED, WIDTH, YELLOW, S, image, picture
+from ros_client import BLUE, GREEN, HEIGHT, RED, RELIABLE, WIDTH, YELLOW, S, image, picture
 from scripted_node import POISON
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 from vision_msgs.msg import LabelInfo
 from visualization_msgs.msg import Marker, MarkerArray
@@ -266,6 +267,30 @@ def test_pictures_markers_and_embeddings_for_those_who_look(client):
     assert [(item.class_id, item.class_name) for item in labels[0].class_map] == [(0, "box"), (1, "circle")]
     for subscription in subscriptions:
         client.node.destroy_subscription(subscription)
+
+
+def test_markers_follow_the_calibration(client):
+    seen = client.subscribe(MarkerArray, "camera/markers")
+    infos = client.node.create_publisher(CameraInfo, "camera/camera_info", RELIABLE)
+    markers, stamps = client.received["camera/markers"], itertools.count(100 * S, S // 10)
+
+    def width_of_the_plane():
+        client.process(image(next(stamps)))
+        border = (
+            next((marker.points for marker in markers[-1].markers if marker.ns == "image"), None) if markers else None
+        )
+        return border and border[1].x - border[0].x
+
+    client.until(lambda: width_of_the_plane() == pytest.approx(5.0), "the stand-in: as wide as it is far away")
+    calibrated = CameraInfo(width=WIDTH, height=HEIGHT, k=[2.0 * WIDTH, 0, 40, 0, 2.0 * WIDTH, 30, 0, 0, 1])
+
+    def narrower():
+        infos.publish(calibrated)
+        return width_of_the_plane() == pytest.approx(2.5)
+
+    client.until(narrower, "markers by the camera's calibration")
+    client.node.destroy_publisher(infos)
+    client.node.destroy_subscription(seen)
 
 
 def test_a_second_camera_with_jpegs_has_its_own_ids_and_session(client, connect):

@@ -77,6 +77,13 @@ def test_markers_lie_where_the_camera_sees_the_boxes():
     assert [marker.ns for marker in marker_message(frame(objects=0), LABELS, None, 2.0).markers] == ["", "image"]
 
 
+def test_a_calibration_of_another_size_is_scaled_to_the_image():
+    full = PinholeModel.of_camera_matrix([1000.0, 0, 640, 0, 800, 480, 0, 0, 1], 1280, 960)
+    half = PinholeModel(500.0, 400.0, 320.0, 240.0)
+    result = frame(objects=1)
+    assert marker_message(result, LABELS, full, 2.0) == marker_message(result, LABELS, half, 2.0)
+
+
 def test_marker_text_grows_with_the_picture_as_drawn_labels_do():
     def letters(width, height):
         result = frame(objects=1)
