@@ -53,7 +53,7 @@ PACKAGES = (
     Package("tensorboard", ("tensorboard",), "training", "pip install tensorboard"),
     Package("scipy", ("scipy",), "metrics", "pip install scipy"),
     Package("trackeval", ("trackeval",), "checking metrics", "pip install trackeval==1.3.0"),
-    Package("Jinja2", ("jinja2",), "evaluation reports", "pip install jinja2"),
+    Package("jinja2", ("jinja2",), "evaluation reports", "pip install jinja2"),
     Package("matplotlib", ("matplotlib",), "evaluation reports", "pip install matplotlib"),
     Package("optuna", ("optuna",), "qdtrack tune", "pip install optuna"),
 )

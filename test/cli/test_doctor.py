@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import importlib.metadata
+
 import pytest
 
 from qdtrack_ros.cli import doctor
@@ -33,6 +35,12 @@ def test_packages_are_found_or_named() -> None:
     gone = doctor.package_finding(doctor.Package("no_such_module", ("no-such",), "", "pip install no-such"))
     assert there.works and there.text[0].isdigit()
     assert not gone.works and "no_such_module" in gone.text and gone.remedy == "pip install no-such"
+
+
+def test_every_package_that_is_installed_is_found() -> None:
+    installed = {name.lower() for name in importlib.metadata.packages_distributions()}
+    for package in doctor.PACKAGES:
+        assert package.module.lower() not in installed or doctor.package_finding(package).works, package.module
 
 
 def test_profile_is_checked(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
