@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from qdtrack_ros.cli import main as cli
 from qdtrack_ros.node.parameters import load_specs
@@ -63,6 +65,7 @@ def test_the_readme_leads_to_every_page() -> None:
     assert linked == {f"docs/{page.name}" for page in DOCS.glob("*.md")}
 
 
+@functools.cache
 def code_texts() -> list[str]:
     """Every text in the code that a log line can be made of, with `…` for what is filled in."""
     texts = []
@@ -130,8 +133,6 @@ def test_parameters_are_named_as_they_are(page: Path) -> None:
 
 def check_parameter_file(text: str) -> None:
     """Every entry is a parameter with a value that is allowed."""
-    import yaml
-
     values = yaml.safe_load(text)["/**"]["ros__parameters"]
     flat = {}
     for key, value in values.items():
