@@ -4,9 +4,10 @@
     ros2 launch qdtrack_ros camera.launch.py camera:=front video_device:=/dev/video2 rectify:=true
     ros2 launch qdtrack_ros camera.launch.py --show-args
 
-The driver runs in a container of components, with a second one that straightens the images where `rectify` asks for it:
-those two pass images on without a copy. The tracker is a process of its own; images reach it through shared memory. The
-arguments of qdtrack.launch.py work here too, but for `cameras` and `image_topic`, which follow from `camera`.
+The driver runs in a container of components, with a second one that straightens the images where `rectify` asks for it;
+other components of yours that work on the images belong there too. The tracker is a process of its own; images reach it
+through shared memory. The packages v4l2_camera and image_proc are not installed with this one. The arguments of
+qdtrack.launch.py work here too, but for `cameras` and `image_topic`, which follow from `camera`.
 """
 
 from __future__ import annotations
