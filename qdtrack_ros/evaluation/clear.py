@@ -5,6 +5,7 @@ Bernardin and Stiefelhagen 2008, https://doi.org/10.1155/2008/246309.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -90,19 +91,16 @@ def _matches(near: Overlaps, steps: Ints) -> Mask:
     places = np.repeat(steps, np.diff(near.pair_starts)) * identities + near.truth_ids[near.truths]
     place, before = places.tolist(), (places - identities).tolist()  # numbers of an identity at a step
     truth, track, track_id = near.truths.tolist(), near.tracks.tolist(), near.track_ids[near.tracks].tolist()
+    starts = near.pair_starts.tolist()
     held = {place[pair]: track_id[pair] for pair in np.flatnonzero(chosen).tolist()}
-
-    def continues(pair: int) -> bool:
-        return held.get(before[pair]) == track_id[pair]
-
     for frame, pairs in near.by_frame(np.flatnonzero(~chosen)):
-        kept = [pair for pair in pairs if continues(pair)]
+        kept = [pair for pair in pairs if held.get(before[pair]) == track_id[pair]]
         taken = {truth[pair] for pair in kept}, {track[pair] for pair in kept}
         best = kept + [pair for pair in pairs if truth[pair] not in taken[0] and track[pair] not in taken[1]]
         if len({truth[pair] for pair in best}) < len(best) or len({track[pair] for pair in best}) < len(best):
-            own = slice(near.pair_starts[frame], near.pair_starts[frame + 1])
-            bonus = [_CONTINUED * continues(pair) for pair in range(own.start, own.stop)]
-            best = near.matched(frame, near.ious[own] + bonus).tolist()
+            own = slice(starts[frame], starts[frame + 1])
+            continued = list(map(operator.eq, map(held.get, before[own]), track_id[own]))
+            best = near.matched(frame, near.ious[own] + _CONTINUED * np.array(continued)).tolist()
             chosen[own] = False
         chosen[best] = True
         held.update((place[pair], track_id[pair]) for pair in best)

@@ -28,8 +28,9 @@ def hota(overlaps: Overlaps) -> Fields:
     ious, truth_ids, track_ids = overlaps.ious[chosen], identities[0][chosen], identities[1][chosen]
 
     levels = np.searchsorted(ALPHAS - _EPSILON, ious, side="right")  # alphas at which a match counts
-    both, which = np.unique(truth_ids * len(track_lengths) + track_ids, return_inverse=True)
-    matches = _at_least(levels, which, len(both))  # [19, pairs of identities]
+    kinds = truth_ids * len(track_lengths) + track_ids
+    both = np.unique(kinds)
+    matches = _at_least(levels, np.searchsorted(both, kinds), len(both))  # [19, pairs of identities]
     found = matches.sum(axis=1)
     truth_length, track_length = truth_lengths[both // len(track_lengths)], track_lengths[both % len(track_lengths)]
 

@@ -50,7 +50,7 @@ class Overlaps(NamedTuple):
         """Gather the frames of a sequence."""
         truth_starts = _starts([len(frame.truth_ids) for frame in frames])
         track_starts = _starts([len(frame.track_ids) for frame in frames])
-        pairs = [np.flatnonzero(frame.ious) for frame in frames]
+        pairs = [np.flatnonzero(frame.ious > 0) for frame in frames]
         pair_starts = _starts([len(places) for places in pairs])
         ious = [frame.ious.reshape(-1)[places] for frame, places in zip(frames, pairs, strict=True)]
         frame_of = np.repeat(np.arange(len(frames)), np.diff(pair_starts))
@@ -110,14 +110,22 @@ def best_pairs(overlaps: Overlaps, scores: Floats) -> Mask:
     is out, which makes further pairs clear. The Hungarian method is left with the few frames where that ends early.
     """
     chosen = np.zeros(len(scores), np.bool_)
+    truth_count, track_count = len(overlaps.truth_ids), len(overlaps.track_ids)
     left: Ints = np.arange(len(scores))
+    truths, tracks, gains = overlaps.truths, overlaps.tracks, scores
     while len(left) > 0:
-        truths, tracks, gain = overlaps.truths[left], overlaps.tracks[left], scores[left]
-        clear = gain > _rival(truths, gain) + _rival(tracks, gain)
+        best = _best(truths, gains, truth_count), _best(tracks, gains, track_count)
+        tops = np.flatnonzero((gains == best[0][truths]) & (gains == best[1][tracks]))
+        others = gains.copy()
+        others[tops] = 0.0
+        top_truths, top_tracks = truths[tops], tracks[tops]
+        rivals = _best(truths, others, truth_count)[top_truths] + _best(tracks, others, track_count)[top_tracks]
+        clear = (gains[tops] > rivals) & _alone(top_truths, truth_count) & _alone(top_tracks, track_count)
         if not clear.any():
             break
-        chosen[left[clear]] = True
-        left = left[~_among(truths, truths[clear]) & ~_among(tracks, tracks[clear])]
+        chosen[left[tops[clear]]] = True
+        free = _without(top_truths[clear], truth_count)[truths] & _without(top_tracks[clear], track_count)[tracks]
+        left, truths, tracks, gains = left[free], truths[free], tracks[free], gains[free]
     for frame, _ in overlaps.by_frame(left):
         own = slice(overlaps.pair_starts[frame], overlaps.pair_starts[frame + 1])
         chosen[own] = False
@@ -125,22 +133,23 @@ def best_pairs(overlaps: Overlaps, scores: Floats) -> Mask:
     return chosen
 
 
-def _rival(boxes: Ints, gain: Floats) -> Floats:
-    """For each pair the best gain that its box has in another pair; 0 where it is in no other."""
-    best, second = np.zeros(boxes.max() + 1), np.zeros(boxes.max() + 1)
-    np.maximum.at(best, boxes, gain)
-    top = gain == best[boxes]
-    np.maximum.at(second, boxes[~top], gain[~top])
-    shared = np.bincount(boxes[top], minlength=len(best)) > 1
-    rival: Floats = np.where(top & ~shared[boxes], second[boxes], best[boxes])
-    return rival
+def _best(boxes: Ints, gains: Floats, count: int) -> Floats:
+    """The best gain of each of ``count`` boxes; 0 of those in no pair."""
+    best = np.zeros(count)
+    np.maximum.at(best, boxes, gains)
+    return best
 
 
-def _among(boxes: Ints, some: Ints) -> Mask:
-    member = np.zeros(boxes.max() + 1, np.bool_)
-    member[some] = True
-    among: Mask = member[boxes]
-    return among
+def _alone(boxes: Ints, count: int) -> Mask:
+    """Which of some boxes are not named twice."""
+    alone: Mask = np.bincount(boxes, minlength=count)[boxes] == 1
+    return alone
+
+
+def _without(boxes: Ints, count: int) -> Mask:
+    others = np.ones(count, np.bool_)
+    others[boxes] = False
+    return others
 
 
 def _starts(counts: Sequence[int]) -> Ints:
@@ -148,4 +157,5 @@ def _starts(counts: Sequence[int]) -> Ints:
 
 
 def _renumbered(ids: Sequence[Ints]) -> Ints:
-    return np.unique(np.concatenate([np.zeros(0, np.int64), *ids]), return_inverse=True)[1].astype(np.int64)
+    gathered = np.concatenate([np.zeros(0, np.int64), *ids])
+    return np.searchsorted(np.unique(gathered), gathered)
