@@ -92,7 +92,9 @@ def evaluate(job: Job, recording: Recording, rules: TruthRules, name: str) -> Sc
         milliseconds = np.array([left_out if one is None else one for one in recording.times], np.float64)
         times = dict(zip(StageTimes._fields, milliseconds.reshape(-1, len(left_out)).T, strict=True))
     truth = truth_fingerprint(job.annotations, rules)
-    evaluated = EvaluatedSequence(job.source, truth, frames, evaluate_frames(frames, name), detections, times)
+    evaluated = EvaluatedSequence(
+        job.source, job.sequence.name, truth, frames, evaluate_frames(frames, name), detections, times
+    )
     return Scene(evaluated, job.labelled_sequence, job.annotations, recording.tracks)
 
 

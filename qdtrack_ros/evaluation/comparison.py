@@ -3,20 +3,20 @@
 Both trackers are resampled together (paired bootstrap), and the metrics are computed anew on each resample, HOTA's and
 Identity's global matchings included.
 
-- Over sequences: sequences are drawn with replacement. This is what benchmarks of many sequences allow, and it says
-  something about other sequences of the kind.
+- Over sequences: sequences are drawn with replacement, each with all its classes. This is what benchmarks of many
+  sequences allow, and it says something about other sequences of the kind.
 - Within a sequence: blocks of consecutive frames and, independently of them, people (identities of the ground truth)
   are drawn with replacement, and a box counts as often as its frame times its person. Blocks alone would not do for
   metrics of identity: a switch of ids splits a life in two wherever one looks, so that resampled frames agree on it,
   however chance its cause. Drawing both is Owen's pigeonhole bootstrap (Annals of Applied Statistics 1, 2007), which is
-  on the safe side for crossed causes.
+  on the safe side for crossed causes. The classes of a sequence share its pictures, so that they share its blocks, too.
 
 Intervals are percentiles, widened for few units as Student's t asks (Hesterberg, The American Statistician 69, 2015).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -88,7 +88,7 @@ class Comparison(NamedTuple):
     """One sequence, or all together.
 
     Attributes:
-        name: of the sequence.
+        name: of the sequence, or of one of its classes.
         differences: one for each field of ``Figures``.
         units: what was drawn, for the reader.
     """
@@ -99,7 +99,7 @@ class Comparison(NamedTuple):
 
 
 class _Pair(NamedTuple):
-    """A sequence as each of the trackers did it."""
+    """A sequence, or one of its classes, as each of the trackers did it."""
 
     name: str
     first: Tally
@@ -136,7 +136,7 @@ def compare(
     config: ResamplingConfig,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> list[Comparison]:
-    """Compare two trackers, sequence by sequence; several sequences are followed by all of them together.
+    """Compare two trackers, sequence by sequence and class by class; several are followed by all of them together.
 
     Args:
         first: sequences of one tracker.
@@ -148,30 +148,54 @@ def compare(
         DataError: the sequences or their ground truth are not the same.
     """
     check_same_truth(first, second)
-    others = {one.name: one for one in second}
-    pairs = [_Pair(one.name, Tally(one.frames), Tally(others[one.name].frames)) for one in first]
+    videos = _videos(first, second)
+    pairs = [pair for video in videos for pair in video]
     whole = [(pair.first.sums(), pair.second.sums()) for pair in pairs]
     rng = np.random.default_rng(config.seed)
-    within = [[_draw_within(pair, config, rng) for pair in pairs] for _ in progress(range(config.resamples))]
+    within = [
+        [sums for video in videos for sums in _draw_within(video, config, rng)]
+        for _ in progress(range(config.resamples))
+    ]
     comparisons = [
         _comparison(
-            pair.name, [whole[place]], [draw[place : place + 1] for draw in within], _units(pair, config), config
+            pair.name, [whole[place]], [draw[place : place + 1] for draw in within], _units([pair], config), config
         )
         for place, pair in enumerate(pairs)
     ]
     if len(pairs) > 1:
-        comparisons.append(_together(pairs, whole, within, config, rng))
+        comparisons.append(_together(videos, whole, within, config, rng))
     return comparisons
 
 
-_Draw = Sequence[tuple[Sums, Sums]]  # of some sequences, by each tracker
+_Video = Sequence[_Pair]  # the classes of one sequence
+_Draw = Sequence[tuple[Sums, Sums]]  # of some of them, by each tracker
 
 
-def _draw_within(pair: _Pair, config: ResamplingConfig, rng: np.random.Generator) -> tuple[Sums, Sums]:
-    """Blocks of frames and people of one sequence, the same for both trackers."""
-    frame_weights = draw_blocks(pair.first.frame_count, config, rng)
-    person_weights = draw_people(pair.first.person_count, rng)
-    return pair.first.sums(frame_weights, person_weights), pair.second.sums(frame_weights, person_weights)
+def _videos(first: Sequence[RecordedSequence], second: Sequence[RecordedSequence]) -> list[_Video]:
+    """The classes of each sequence.
+
+    Raises:
+        DataError: classes of one sequence have different numbers of frames.
+    """
+    others = {one.name: one for one in second}
+    videos: dict[str, list[_Pair]] = {}
+    for one in first:
+        pairs = videos.setdefault(one.video, [])
+        pairs.append(_Pair(one.name, Tally(one.frames), Tally(others[one.name].frames)))
+        if pairs[-1].first.frame_count != pairs[0].first.frame_count:
+            raise DataError(
+                f"{one.name} has {len(one.frames)} frames, {pairs[0].name} of the same video "
+                f"{pairs[0].first.frame_count}; evaluate it again"
+            )
+    return list(videos.values())
+
+
+def _draw_within(video: _Video, config: ResamplingConfig, rng: np.random.Generator) -> Iterator[tuple[Sums, Sums]]:
+    """Blocks of frames and people of one sequence, the same for both trackers; the blocks also for all classes."""
+    frame_weights = draw_blocks(video[0].first.frame_count, config, rng)
+    for pair in video:
+        person_weights = draw_people(pair.first.person_count, rng)
+        yield pair.first.sums(frame_weights, person_weights), pair.second.sums(frame_weights, person_weights)
 
 
 def draw_blocks(frames: int, config: ResamplingConfig, rng: np.random.Generator) -> Floats:
@@ -188,16 +212,24 @@ def draw_people(people: int, rng: np.random.Generator) -> Floats:
 
 
 def _together(
-    pairs: Sequence[_Pair], whole: _Draw, within: Sequence[_Draw], config: ResamplingConfig, rng: np.random.Generator
+    videos: Sequence[_Video],
+    whole: _Draw,
+    within: Sequence[_Draw],
+    config: ResamplingConfig,
+    rng: np.random.Generator,
 ) -> Comparison:
     """All sequences: they are drawn if there are enough of them, else the draws within each are put together."""
-    if len(pairs) < FEWEST_SEQUENCES:
-        count = sum(_unit_count(pair, config) for pair in pairs)
-        text = f"blocks and people of each of the {len(pairs)} sequences: nothing is said about other sequences"
-        return _comparison("combined", whole, within, (count, text), config)
+    count = len(videos)
+    if count == 1:
+        return _comparison("combined", whole, within, _units(videos[0], config), config)
+    if count < FEWEST_SEQUENCES:
+        units = sum(_units(video, config)[0] for video in videos)
+        text = f"blocks and people of each of the {count} sequences: nothing is said about other sequences"
+        return _comparison("combined", whole, within, (units, text), config)
+    video_of = np.repeat(np.arange(count), [len(video) for video in videos])
     draws = []
     for _ in range(config.resamples):
-        weights = np.bincount(rng.integers(0, len(pairs), len(pairs)), minlength=len(pairs))
+        weights = np.bincount(rng.integers(0, count, count), minlength=count)[video_of]
         draws.append(
             [
                 (scaled(one, weight), scaled(two, weight))
@@ -205,7 +237,7 @@ def _together(
                 if weight
             ]
         )
-    return _comparison("combined", whole, draws, (len(pairs), f"{len(pairs)} sequences"), config)
+    return _comparison("combined", whole, draws, (count, f"{count} sequences"), config)
 
 
 def _comparison(
@@ -240,13 +272,9 @@ def block_frames(frames: int, config: ResamplingConfig) -> int:
     return min(length, max(frames, 1))
 
 
-def _unit_count(pair: _Pair, config: ResamplingConfig) -> int:
-    """The scarcer of blocks and people decides how much can be known."""
-    blocks = pair.first.frame_count // block_frames(pair.first.frame_count, config)
-    return min(blocks, pair.first.person_count)
-
-
-def _units(pair: _Pair, config: ResamplingConfig) -> tuple[int, str]:
-    length = block_frames(pair.first.frame_count, config)
-    text = f"blocks of {length} of {pair.first.frame_count} frames, and {pair.first.person_count} people"
-    return _unit_count(pair, config), text
+def _units(video: _Video, config: ResamplingConfig) -> tuple[int, str]:
+    """How many independent units there are, and what they are: the scarcer of blocks and people tells."""
+    frames, people = video[0].first.frame_count, sum(pair.first.person_count for pair in video)
+    length = block_frames(frames, config)
+    classes = f" of {len(video)} classes" if len(video) > 1 else ""
+    return min(frames // length, people), f"blocks of {length} of {frames} frames, and {people} people{classes}"

@@ -39,6 +39,7 @@ class EvaluatedSequence:
 
     Attributes:
         source: what was read, as the user named it.
+        video: name of the sequence, the same for all classes that are measured on its pictures.
         truth: fingerprint of the ground truth and its rules: figures can be compared only when it is equal.
         frames: what was compared, frame by frame.
         result: metrics.
@@ -47,6 +48,7 @@ class EvaluatedSequence:
     """
 
     source: str
+    video: str
     truth: str
     frames: Sequence[PreparedFrame]
     result: SequenceResult
@@ -78,6 +80,7 @@ class RecordedSequence(NamedTuple):
     """What of a sequence is read back from a file; attributes as in ``EvaluatedSequence``."""
 
     name: str
+    video: str
     truth: str
     frames: list[PreparedFrame]
 
@@ -126,6 +129,7 @@ def _sequence_content(sequence: EvaluatedSequence) -> dict[str, Any]:
     ]
     return {
         "name": sequence.name,
+        "video": sequence.video,
         "source": sequence.source,
         "truth": sequence.truth,
         "frames": len(sequence.frames),
@@ -210,4 +214,5 @@ def _recorded(content: Mapping[str, Any]) -> RecordedSequence:
         for row, column, overlap in overlaps:
             ious[row, column] = overlap
         frames.append(PreparedFrame(np.array(truth_ids, np.int64), np.array(track_ids, np.int64), ious))
-    return RecordedSequence(str(content["name"]), str(content["truth"]), frames)
+    name = str(content["name"])
+    return RecordedSequence(name, str(content.get("video", name)), str(content["truth"]), frames)

@@ -15,8 +15,8 @@ from qdtrack_ros.evaluation.tally import Figures
 FEW = ResamplingConfig(resamples=200)
 
 
-def recorded(name: str, frames: list[PreparedFrame], truth: str = "same") -> RecordedSequence:
-    return RecordedSequence(name, truth, frames)
+def recorded(name: str, frames: list[PreparedFrame], truth: str = "same", video: str = "") -> RecordedSequence:
+    return RecordedSequence(name, video or name, truth, frames)
 
 
 def walks(count: int, seed: int, switching: float = 0.02, missing: float = 0.1, frames: int = 120) -> list:
@@ -116,3 +116,51 @@ def test_other_sequences_and_other_truth_are_refused() -> None:
         compare([one], [one._replace(truth="other")], FEW)
     with pytest.raises(DataError, match="walk 0: 120 frames in the first, 100 in the second"):
         compare([one], [one._replace(frames=one.frames[:100])], FEW)
+
+
+def blinking(people: int, share: float, seed: int) -> list[PreparedFrame]:
+    """A tracker that sees everybody, or for ten frames together nobody."""
+    truth, nobody = np.arange(people), np.zeros(0, np.int64)
+    blind = np.repeat(np.random.default_rng(seed).random(20) < share, 10)
+    seen, unseen = (
+        PreparedFrame(truth, truth, 0.8 * np.eye(people)),
+        PreparedFrame(truth, nobody, np.zeros((people, 0))),
+    )
+    return [unseen if one else seen for one in blind]
+
+
+def width(comparison: Comparison) -> float:
+    detection = comparison.differences[1]
+    return detection.high - detection.low
+
+
+@pytest.mark.parametrize("count", [1, 6])
+def test_classes_of_one_video_share_its_chance(count: int) -> None:
+    # Four classes that go blind in the same pictures tell no more of the tracker than one of them.
+    def classes(share: float, videos: bool, number: int) -> list[RecordedSequence]:
+        return [
+            recorded(f"{video}, {label}", blinking(24, share, 10 * video + int(share > 0.2)), "same", one)
+            for video in range(count)
+            for label in range(number)
+            for one in [str(video) if videos else ""]
+        ]
+
+    alone, apart, shared = (
+        compare(classes(0.1, *kind), classes(0.3, *kind), ResamplingConfig(resamples=100))[-1]
+        for kind in ((True, 1), (False, 4), (True, 4))
+    )
+    assert width(shared) == pytest.approx(width(alone), rel=0.25)
+    assert width(apart) < 0.7 * width(alone)
+    if count == 1:
+        assert shared.units == "blocks of 10 of 200 frames, and 96 people of 4 classes"
+    else:
+        assert shared.units == "6 sequences"
+
+
+def test_classes_of_a_video_have_its_frames() -> None:
+    rows = [
+        recorded("a, car", walks(1, 0)[0].frames, video="a"),
+        recorded("a, bus", walks(1, 0)[0].frames[:-1], video="a"),
+    ]
+    with pytest.raises(DataError, match="a, bus has 119 frames, a, car of the same video 120"):
+        compare(rows, rows, FEW)

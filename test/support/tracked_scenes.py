@@ -54,7 +54,8 @@ def scene(sequence: Sequence, tracks: list, from_file: bool = False) -> Scene:
         detections = match_detections(truth, tracks, rules=MOT_RULES)
         times = {stage: np.linspace(1.0, 2.0, len(truth)) for stage in ("preprocess", "inference", "association")}
     result = evaluate_frames(frames, sequence.name)
-    evaluated = EvaluatedSequence("street", truth_fingerprint(truth, MOT_RULES), frames, result, detections, times)
+    fingerprint = truth_fingerprint(truth, MOT_RULES)
+    evaluated = EvaluatedSequence("street", sequence.name, fingerprint, frames, result, detections, times)
     return Scene(evaluated, sequence, truth, tracks)
 
 
