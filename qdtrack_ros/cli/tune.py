@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +31,7 @@ _EPILOG = """Examples:
   qdtrack tune MOT17-09-FRCNN/ --search match_score memory_frames spatial_gate
 
 Tune on other sequences than those that you measure on. Detections are kept in the cache folder ($QDTRACK_CACHE): a
-second search starts at once.
+second search starts at once. Ctrl-C ends the search with the best settings so far.
 exit codes: 0 done; 1 failed, with one line that says what to do; 2 wrong usage; 130 interrupted"""
 
 
@@ -53,6 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from qdtrack_ros.cli.evaluate import sources_of
     from qdtrack_ros.cli.ground_truth import open_jobs
+    from qdtrack_ros.cli.main import EXIT_INTERRUPTED, EXIT_OK
     from qdtrack_ros.cli.protocols import check_boxes, table
     from qdtrack_ros.cli.record import label_indices
     from qdtrack_ros.evaluation.tuning import search, searched_settings
@@ -80,8 +82,12 @@ def run(arguments: argparse.Namespace) -> int:
     if outcome.settings:
         rows["best"] = result_of(material, best, preset.labels).metrics
     print(table("settings", rows))
-    print(advice(outcome, arguments.objective, arguments.trials))
-    return 0
+    print(advice(outcome, arguments.objective))
+    if outcome.is_interrupted:
+        done = f"after {outcome.trials} of {arguments.trials} trials"
+        print(f"qdtrack tune: interrupted {done}: above is the best of these", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return EXIT_OK
 
 
 class Material(NamedTuple):
@@ -183,10 +189,10 @@ def retrack(material: Material, config: TrackerConfig, labels: int) -> list[Fram
     return tracks
 
 
-def advice(outcome: Outcome, objective: str, trials: int) -> str:
+def advice(outcome: Outcome, objective: str) -> str:
     """What to do with what was found."""
     if not outcome.settings:
-        return f"nothing in {trials} trials was better than the settings that were given: keep them"
+        return f"nothing in {outcome.trials} trials was better than the settings that were given: keep them"
     settings = sorted(outcome.settings.items())
     words = " ".join(f"association.{name}={value}" for name, value in settings)
     lines = [

@@ -61,11 +61,15 @@ class Outcome(NamedTuple):
         settings: what to change; empty when nothing was better than the baseline.
         score: with them.
         baseline: without.
+        trials: settings that were tried.
+        is_interrupted: by Ctrl-C, before all trials.
     """
 
     settings: dict[str, Any]
     score: float
     baseline: float
+    trials: int
+    is_interrupted: bool = False
 
 
 def searched_settings(config: TrackerConfig, names: Sequence[str] | None) -> dict[str, Range]:
@@ -97,6 +101,8 @@ def search(
 ) -> Outcome:
     """Look for the settings with the highest score, by Optuna's tree-structured Parzen estimator.
 
+    Ctrl-C ends the search with what was found so far; during the baseline it is passed on.
+
     Args:
         config: the baseline, from which the search starts, and the source of all settings that are not searched.
         ranges: settings to search.
@@ -123,11 +129,17 @@ def search(
         proposed: dict[str, Any] = {name: _proposed(trial, name, where) for name, where in ranges.items()}
         return score(replace(config, **proposed))
 
-    study.optimize(objective, trials, callbacks=[lambda study, _: report(max(study.best_value, baseline))])
-    if study.best_value <= baseline:
-        return Outcome({}, baseline, baseline)
+    is_interrupted = False
+    try:
+        study.optimize(objective, trials, callbacks=[lambda study, _: report(max(study.best_value, baseline))])
+    except KeyboardInterrupt:
+        is_interrupted = True
+    done = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+    if not done or study.best_value <= baseline:
+        return Outcome({}, baseline, baseline, len(done), is_interrupted)
     best = {name: _short(study.best_params[name]) for name in ranges}
-    return Outcome({name: value for name, value in best.items() if value != own[name]}, study.best_value, baseline)
+    changed = {name: value for name, value in best.items() if value != own[name]}
+    return Outcome(changed, study.best_value, baseline, len(done), is_interrupted)
 
 
 def _proposed(trial: Any, name: str, where: Range) -> Setting:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 from qdtrack_ros.cli import main as cli
+from qdtrack_ros.cli import tune
 from qdtrack_ros.data.synthetic import street
 from qdtrack_ros.inference import engine as engines
 from qdtrack_ros.inference.types import Detections, EngineOutput
@@ -119,3 +121,24 @@ def test_a_wrong_setting_is_refused_before_the_work(
 ) -> None:
     assert cli.main(["tune", str(folder), "--search", "gate"]) == 1
     assert "cannot search for gate" in capsys.readouterr().err and engine.calls == 0
+
+
+def test_ctrl_c_shows_the_best_so_far(
+    engine: StreetEngine, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real, calls = tune.result_of, []
+
+    def seventh_trial_is_interrupted(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 8:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(tune, "result_of", seventh_trial_is_interrupted)
+    words = ["tune", str(folder), "--set", "association.init_score=0.9", "--trials", "40", "--search", "init_score"]
+    assert cli.main(words) == 130
+    captured = capsys.readouterr()
+    assert "--set association.init_score=" in captured.out
+    assert captured.err.splitlines()[-1] == (
+        "qdtrack tune: interrupted after 6 of 40 trials: above is the best of these"
+    )

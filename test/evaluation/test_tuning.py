@@ -44,6 +44,23 @@ def test_what_the_paper_does_not_know_is_searched_only_when_named() -> None:
     assert 0.2 <= outcome.settings["spatial_gate"] <= 5.0
 
 
+@pytest.mark.parametrize(("good", "improved"), [(6, True), (0, False)])
+def test_what_was_found_before_an_interruption_is_kept(good: int, improved: bool) -> None:
+    calls: list[TrackerConfig] = []
+
+    def score(config: TrackerConfig) -> float:
+        calls.append(config)
+        if len(calls) > 1 + good:  # the first is the baseline
+            raise KeyboardInterrupt
+        return hill(config)
+
+    outcome = search(CONFIG, searched_settings(CONFIG, ["match_score"]), score, 40)
+    assert outcome.is_interrupted and outcome.trials == good
+    assert bool(outcome.settings) is (outcome.score > outcome.baseline) is improved
+    if improved:
+        assert outcome.score == max(map(hill, calls[:-1]))
+
+
 def test_unknown_settings_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="cannot search for matchscore; known settings: init_score"):
         searched_settings(CONFIG, ["matchscore"])
