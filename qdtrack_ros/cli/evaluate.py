@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qdtrack_ros import __version__
-from qdtrack_ros.cli.options import add_model_options, overrides, positive
+from qdtrack_ros.cli.options import add_model_options, overrides, positive, share
 from qdtrack_ros.files import check_writable
 
 if TYPE_CHECKING:
     from qdtrack_ros.cli.ground_truth import Job, OpenedSource, Source
     from qdtrack_ros.cli.offline import Recording
     from qdtrack_ros.cli.protocols import Figures
-    from qdtrack_ros.cli.record import Recorded
+    from qdtrack_ros.cli.record import Model, Recorded
     from qdtrack_ros.evaluation.report.page import Scene
+    from qdtrack_ros.inference.presets import Preset
 
 RESULTS, PAGE = "results.json", "report.html"  # in the folder of --report
 
@@ -37,6 +38,7 @@ of them), TAO, CocoVID or Label Studio JSON, Waymo (Perception v2, brings its ow
 vision_msgs/Detection2DArray. For BDD100K, TAO, CocoVID and Waymo, SOURCE is the folder that the pictures' names start
 from, for Label Studio that of the videos. Evaluated are the classes of the ground truth that the preset has.
 Figures are TrackEval's (Waymo's: Waymo's own): docs/evaluation.md.
+Ctrl-C ends the tracking; figures are then of the sequences that were finished.
 exit codes: 0 done; 1 failed, with one line that says what to do; 2 wrong usage; 130 interrupted"""
 
 
@@ -51,13 +53,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--report", type=Path, metavar="FOLDER", help=report_help)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write results.json, under this name")
     parser.add_argument("--trackeval", action="store_true", help="compute the figures with TrackEval, too, and compare")
+    add_parallel_options(parser)
+    add_model_options(parser)
+
+
+def add_parallel_options(parser: argparse.ArgumentParser) -> None:
+    """How many sources at a time, and where."""
     jobs_help = "sources tracked at a time, each in a process of its own (default: %(default)s)"
     parser.add_argument("--jobs", type=positive, default=1, metavar="N", help=jobs_help)
     ray_help = "track each source as a task of a Ray cluster: HOST:PORT, ray://HOST:PORT, or auto"
     parser.add_argument("--ray", metavar="ADDRESS", help=ray_help)
+    gpus_help = "GPUs that a Ray task claims; 0.5 lets two share one (default: 1 where the cluster has any)"
+    parser.add_argument("--ray-gpus", type=share, metavar="N", help=gpus_help)
     threads_help = "cores for each source (default: all of this machine's, divided by --jobs)"
     parser.add_argument("--threads", type=positive, metavar="N", help=threads_help)
-    add_model_options(parser)
 
 
 def add_truth_options(parser: argparse.ArgumentParser) -> None:
@@ -88,7 +97,7 @@ class Failure(NamedTuple):
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate sources."""
-    from qdtrack_ros.cli.main import EXIT_FAILED, EXIT_OK
+    from qdtrack_ros.cli.main import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
     from qdtrack_ros.cli.protocols import measure_of
     from qdtrack_ros.cli.record import read_result_files
 
@@ -96,7 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
         check_writable(path)
     sources = sources_of(arguments)
     opened, failures = open_all(sources, strict=len(sources) == 1 or arguments.mot is not None)
-    is_right = True
+    is_right, is_interrupted = True, False
     if opened:
         jobs = [job for one in opened for job in one.jobs]
         measure = measure_of(jobs)
@@ -105,11 +114,14 @@ def run(arguments: argparse.Namespace) -> int:
             recorded = read_result_files(arguments.mot, jobs)
         else:
             recorded = record_all(arguments, opened, failures)
+        is_interrupted = recorded.is_interrupted
         if recorded.jobs:
             figures = measure(recorded.jobs, recorded.recordings, recorded.labels)
             is_right = show(arguments, recorded, figures, failures)
     for failure in failures:
         print(f"qdtrack evaluate: error: {failure.source} is left out: {failure.error}", file=sys.stderr)
+    if is_interrupted:
+        return EXIT_INTERRUPTED
     return EXIT_OK if is_right and not failures else EXIT_FAILED
 
 
@@ -183,34 +195,48 @@ def check_options(arguments: argparse.Namespace, jobs: Sequence[Job]) -> None:
 
 
 def record_all(arguments: argparse.Namespace, opened: Sequence[OpenedSource], failures: list[Failure]) -> Recorded:
-    """Track every source; adds those that fail to ``failures``."""
-    import torch
-
-    from qdtrack_ros.cli.record import Model, Recorded, label_indices, record
+    """Track every source; adds those that fail, and those that Ctrl-C kept from being finished, to ``failures``."""
+    from qdtrack_ros.cli.ground_truth import open_jobs
+    from qdtrack_ros.cli.record import Recorded, gather, label_indices
     from qdtrack_ros.inference.presets import load_preset
 
     preset = load_preset(arguments.preset, overrides(arguments.set), arguments.weights)
-    wanted = label_indices([job for one in opened for job in one.jobs], preset.labels, f"preset {preset.name}")
-    threads = arguments.threads or max(1, torch.get_num_threads() // arguments.jobs)
-    model = Model(preset, arguments.weights, arguments.device, arguments.engine, threads)
+    benchmarks = [job.benchmark for one in opened for job in one.jobs]
+    wanted = label_indices(benchmarks, preset.labels, f"preset {preset.name}")
+    model = model_of(arguments, preset)
+    found = gather(opened, open_jobs, model, wanted, arguments.jobs, arguments.ray)
+    failures += [failure_of(opened[place].source, error) for place, error in sorted(found.errors.items())]
+    for place in found.unfinished:
+        kept = len(found.recordings.get(place, ()))
+        after = f" after {kept} of its {len(opened[place].jobs)} sequences, which are in the figures" if kept else ""
+        failures.append(failure_of(opened[place].source, f"interrupted{after}"))
+    tracked = [
+        (job, recording)
+        for place, own in sorted(found.recordings.items())
+        for job, recording in zip(opened[place].jobs, own, strict=False)
+    ]
+    jobs, recordings = [job for job, _ in tracked], [recording for _, recording in tracked]
     made_by: dict[str, Any] = {
         "preset": preset.name,
         "weights": arguments.weights or preset.weights,
         "settings": overrides(arguments.set),
-        "threads": threads,
+        "threads": model.threads,
+        "engine": found.engine,
+        "model_id": found.model_id,
+        "frames_dropped": dict(sum((one.dropped for one in recordings), Counter())),
+        "frames_per_second": round(frames_per_second(recordings), 2),
     }
-    found = {}
-    for outcome in record(opened, model, wanted, arguments.jobs, arguments.ray):
-        if outcome.error:
-            failures.append(failure_of(opened[outcome.place].source, outcome.error))
-        else:
-            found[outcome.place] = outcome.result
-            made_by |= {"engine": outcome.result.engine, "model_id": outcome.result.model_id}
-    jobs = [job for place in sorted(found) for job in opened[place].jobs]
-    recordings = [recording for place in sorted(found) for recording in found[place].recordings]
-    made_by["frames_dropped"] = dict(sum((one.dropped for one in recordings), Counter()))
-    made_by["frames_per_second"] = round(frames_per_second(recordings), 2)
-    return Recorded(jobs, recordings, preset.labels, made_by)
+    return Recorded(jobs, recordings, preset.labels, made_by, bool(found.unfinished))
+
+
+def model_of(arguments: argparse.Namespace, preset: Preset) -> Model:
+    """What tracks, as the options have it."""
+    import torch
+
+    from qdtrack_ros.cli.record import Model
+
+    threads = arguments.threads or max(1, torch.get_num_threads() // arguments.jobs)
+    return Model(preset, arguments.weights, arguments.device, arguments.engine, threads, arguments.ray_gpus)
 
 
 def frames_per_second(recordings: Sequence[Recording]) -> float:

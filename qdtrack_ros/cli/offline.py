@@ -86,7 +86,8 @@ class Recording(NamedTuple):
 
     Attributes:
         tracks: of the labels asked for.
-        detections: of the same labels; None when the tracks come from a file.
+        detections: of the same labels, without embeddings ([N, 0]) unless they were asked for; None when the tracks
+            come from a file.
         times: None for frames left out.
         dropped: frames left out, by reason.
         seconds: of all of it, decoding included.
@@ -175,11 +176,25 @@ class OfflineTracker:
 
 
 def track_frames(
-    engine: Engine, config: TrackerConfig, frames: Iterable[Frame], count: int, labels: Collection[int]
+    engine: Engine,
+    config: TrackerConfig,
+    frames: Iterable[Frame],
+    count: int,
+    labels: Collection[int],
+    with_embeddings: bool = False,
 ) -> Recording:
-    """Track ``count`` frames, or as many of them as there are; keeps what carries one of ``labels``."""
+    """Track ``count`` frames, or as many of them as there are.
+
+    Args:
+        engine: runs the network.
+        config: thresholds of the association.
+        frames: in order.
+        count: entries of the recording.
+        labels: what carries none of them is not kept.
+        with_embeddings: keep the embeddings, too, which are most of the memory: 100 kB a frame of 100 detections.
+    """
     tracker = OfflineTracker(engine, config, trail_length=0)
-    nothing = Detections.empty(engine.embedding_dim)
+    nothing = Detections.empty(engine.embedding_dim if with_embeddings else 0)
     tracks = [FrameTracks.empty()] * count  # frames that give nothing, or that a damaged file lacks, stay so
     detections = [nothing] * count
     times: list[StageTimes | None] = [None] * count
@@ -188,7 +203,10 @@ def track_frames(
         picture = tracker.step(frame)
         if picture is not None:
             tracks[place] = picture.tracks.of_labels(labels)
-            detections[place] = Detections(*_rows_of(picture.detections, picture.detections.labels, labels))
+            found = picture.detections
+            if not with_embeddings:
+                found = found._replace(embeddings=np.zeros((len(found.scores), 0), np.float32))
+            detections[place] = Detections(*_rows_of(found, found.labels, labels))
             times[place] = picture.times
     return Recording(tracks, detections, times, tracker.dropped, time.perf_counter() - began_s)
 

@@ -56,6 +56,14 @@ def positive(text: str) -> int:
     return value
 
 
+def share(text: str) -> float:
+    """A number of things that can be divided, at least 0."""
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{value:g} is not at least 0")
+    return value
+
+
 def positive_number(text: str) -> float:
     """A number above 0."""
     value = float(text)

@@ -6,16 +6,19 @@ once more, and the others go on. Only this module imports ``ray``.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import signal
 import socket
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, NamedTuple, TypeVar
 
 from qdtrack_ros.cli.main import is_expected, set_up_logging
+
+logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 _ANSWER_S = 10.0
@@ -100,7 +103,13 @@ def _manner(exit_code: int | None) -> str:
     return f"with exit code {exit_code}"
 
 
-def run_on_ray(task: Callable[[Item], Any], items: Sequence[Item], address: str, cpus: int) -> Iterator[Outcome]:
+def run_on_ray(
+    task: Callable[[Item], Any],
+    items: Sequence[Item],
+    address: str,
+    cpus: int,
+    gpus: float | None = 0.0,
+) -> Iterator[Outcome]:
     """Run the task on every item as Ray tasks; outcomes as they come.
 
     Args:
@@ -109,6 +118,8 @@ def run_on_ray(task: Callable[[Item], Any], items: Sequence[Item], address: str,
         address: of the cluster; "auto" takes the one that runs on this machine, and else starts one, for as long as
             this takes.
         cpus: cores that a task claims.
+        gpus: GPUs that a task claims, and all that it sees: Ray hides the others from it. A fraction lets tasks share
+            one. None claims one where the cluster has any.
 
     Raises:
         ImportError: Ray is not installed.
@@ -116,7 +127,10 @@ def run_on_ray(task: Callable[[Item], Any], items: Sequence[Item], address: str,
     """
     ray = _connect(address)
     try:
-        attempt = ray.remote(num_cpus=cpus, max_retries=ATTEMPTS - 1)(_attempt)
+        if gpus is None:
+            gpus = float("GPU" in ray.cluster_resources())
+        _warn_of_waiting(ray, {"CPU": cpus, "GPU": gpus})
+        attempt = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=ATTEMPTS - 1)(_attempt)
         pending = {attempt.remote(task, item): index for index, item in enumerate(items)}
         while pending:
             done, _ = ray.wait(list(pending))
@@ -145,6 +159,14 @@ def _connect(address: str) -> Any:
             raise
         ray.init(address="local", include_dashboard=False, _node_ip_address="127.0.0.1", **options)
     return ray
+
+
+def _warn_of_waiting(ray: Any, claim: Mapping[str, float]) -> None:
+    """Say so when no machine has what a task claims: unless the cluster grows, Ray would wait forever, in silence."""
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if not any(all(machine.get(name, 0) >= amount for name, amount in claim.items()) for machine in machines):
+        wanted = " and ".join(f"{amount:g} {name}" for name, amount in claim.items() if amount)
+        logger.warning("no machine of the cluster has the %s that a task claims: waiting until one joins", wanted)
 
 
 def _check_answers(address: str) -> None:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from qdtrack_ros.cli.ground_truth import Job, OpenedSource, Source, open_jobs
+from qdtrack_ros.cli.ground_truth import Job
 from qdtrack_ros.cli.main import is_expected
 from qdtrack_ros.cli.offline import FrameTracks, Recording, first_frames, track_frames
 from qdtrack_ros.cli.parallel import Outcome, run_in_processes, run_on_ray
 from qdtrack_ros.configuration import ConfigurationError
 from qdtrack_ros.data.mot import read_mot_annotations
+from qdtrack_ros.data.types import Sequence as FrameSequence
+from qdtrack_ros.evaluation.rules import Benchmark
 from qdtrack_ros.inference import engine as engines
 from qdtrack_ros.inference.presets import Preset
 from qdtrack_ros.inference.types import Engine
@@ -33,22 +36,26 @@ class Recorded(NamedTuple):
         recordings: one for each of them.
         labels: names of the tracks' labels.
         made_by: what made the tracks, for results.json.
+        is_interrupted: there were more sequences.
     """
 
     jobs: list[Job]
     recordings: list[Recording]
     labels: Sequence[str]
     made_by: dict[str, Any]
+    is_interrupted: bool = False
 
 
 class Model(NamedTuple):
-    """What tracks, and on how many cores.
+    """What tracks, and what of a machine it takes.
 
     Attributes:
         preset: network, labels and association.
         weights: file or name; None takes the preset's own.
         device, engine: as for ``create_engine``.
         threads: cores of each source.
+        gpus: that each source claims of a Ray cluster; None claims one where the device may be one and the cluster has
+            any.
     """
 
     preset: Preset
@@ -56,65 +63,148 @@ class Model(NamedTuple):
     device: str
     engine: str
     threads: int
+    gpus: float | None = None
+
+    @property
+    def claimed_gpus(self) -> float | None:
+        """As ``run_on_ray`` takes it.
+
+        Raises:
+            ConfigurationError: the device is a GPU by number; Ray numbers those that a task may use from 0.
+        """
+        if self.device.startswith("cuda:"):
+            raise ConfigurationError(
+                f"device is {self.device!r}, but Ray chooses the GPU of each task; use --device cuda or auto"
+            )
+        needs_none = self.device == "cpu" or self.engine == "noop"
+        return 0.0 if self.gpus is None and needs_none else self.gpus
+
+
+class Video(Protocol):
+    """A sequence to track, of which the first ``count`` frames are taken."""
+
+    @property
+    def sequence(self) -> FrameSequence:
+        """Its frames."""
+
+    @property
+    def count(self) -> int:
+        """How many."""
+
+
+S = TypeVar("S")
+Open = Callable[[S], Sequence[Video]]
 
 
 class Task(NamedTuple):
-    """A source to track; what carries none of ``labels`` is not kept."""
+    """A source to track, and how it is opened; what carries none of ``labels`` is not kept."""
 
-    source: Source
+    source: Any
+    open: Open[Any]
     model: Model
     labels: tuple[int, ...]
 
 
 class Tracked(NamedTuple):
-    """Recordings of the sequences of a source, and the engine that made them."""
+    """Recordings of some sequences of a source, and the engine that made them."""
 
     recordings: list[Recording]
     engine: str
     model_id: str
 
 
-def record(
-    sources: Sequence[OpenedSource], model: Model, labels: Sequence[int], jobs: int, address: str | None
-) -> Iterator[Outcome]:
-    """Track every source; outcomes with ``Tracked`` as they come, by the place of the source.
+class Gathered(NamedTuple):
+    """What came of all sources.
+
+    Attributes:
+        recordings: by the place of the source: of all its sequences, or of the first ones where it was interrupted.
+        errors: of sources that failed, by their place.
+        unfinished: places of sources that were interrupted, or not begun.
+        engine, model_id: what made the tracks.
+    """
+
+    recordings: dict[int, list[Recording]]
+    errors: dict[int, str]
+    unfinished: list[int]
+    engine: str
+    model_id: str
+
+
+def gather(
+    sources: Sequence[tuple[S, Sequence[Video]]],
+    open_source: Open[S],
+    model: Model,
+    labels: Sequence[int],
+    jobs: int,
+    address: str | None,
+) -> Gathered:
+    """Track every source. Ctrl-C ends it with what is finished; where nothing is, it is passed on.
 
     Args:
-        sources: as this process opened them; workers open them again.
+        sources: each with its sequences, as this process opened them; workers open them again.
+        open_source: opens one, in a worker; picklable.
         model: what tracks.
         labels: indices of those that are kept.
         jobs: processes; 1 tracks in this one.
         address: of a Ray cluster; None stays on this machine.
     """
-    tasks = [Task(opened.source, model, tuple(labels)) for opened in sources]
+    gathered = Gathered({}, {}, [], "", "")
+    tasks = [Task(source, open_source, model, tuple(labels)) for source, _ in sources]
+    try:
+        with closing(_record(tasks, [videos for _, videos in sources], jobs, address)) as outcomes:
+            for outcome in outcomes:
+                if outcome.error:
+                    gathered.recordings.pop(outcome.place, None)
+                    gathered.errors[outcome.place] = outcome.error
+                else:
+                    gathered.recordings.setdefault(outcome.place, []).extend(outcome.result.recordings)
+                    gathered = gathered._replace(engine=outcome.result.engine, model_id=outcome.result.model_id)
+    except KeyboardInterrupt:
+        if not gathered.recordings:
+            raise
+        found = {place: len(recordings) for place, recordings in gathered.recordings.items()}
+        gathered.unfinished.extend(
+            place
+            for place, (_, videos) in enumerate(sources)
+            if place not in gathered.errors and found.get(place, 0) < len(videos)
+        )
+    return gathered
+
+
+def _record(
+    tasks: Sequence[Task], videos: Sequence[Sequence[Video]], jobs: int, address: str | None
+) -> Generator[Outcome, None, None]:
+    """Outcomes with ``Tracked`` as they come; in this process one for each sequence, else one for each source."""
+    model = tasks[0].model
     if address is None and jobs == 1:
-        yield from _record_here(tasks, [opened.jobs for opened in sources])
+        yield from _record_here(tasks, videos)
         return
     if address is None:
         outcomes = run_in_processes(track_source, tasks, jobs)
     else:
-        outcomes = run_on_ray(track_source, tasks, address, model.threads)
+        outcomes = run_on_ray(track_source, tasks, address, model.threads, model.claimed_gpus)
     yield from tqdm(outcomes, total=len(tasks), unit="source", disable=None)
 
 
 def track_source(task: Task) -> Tracked:
     """Open a source and an engine, and track; the work of one worker."""
-    jobs = open_jobs(task.source)
+    videos = task.open(task.source)
     with engines.opened(_engine(task.model)) as engine:
-        return _track(engine, task, jobs, quiet=True)
+        recordings = [_track(engine, task, video, quiet=True) for video in videos]
+        return Tracked(recordings, engine.name, engine.model_id)
 
 
-def _record_here(tasks: Sequence[Task], opened_jobs: Sequence[Sequence[Job]]) -> Iterator[Outcome]:
+def _record_here(tasks: Sequence[Task], videos: Sequence[Sequence[Video]]) -> Iterator[Outcome]:
     """One engine serves all sources; an error of the only one is raised, as is what nobody expects."""
     with engines.opened(_engine(tasks[0].model)) as engine:
-        for place, (task, jobs) in enumerate(zip(tasks, opened_jobs, strict=True)):
+        for place, (task, own) in enumerate(zip(tasks, videos, strict=True)):
             try:
-                outcome = Outcome(place, _track(engine, task, jobs), "", 1)
+                for video in own:
+                    yield Outcome(place, Tracked([_track(engine, task, video)], engine.name, engine.model_id), "", 1)
             except Exception as error:
                 if len(tasks) == 1 or not is_expected(error):
                     raise
-                outcome = Outcome(place, None, str(error), 1)
-            yield outcome
+                yield Outcome(place, None, str(error), 1)
 
 
 def _engine(model: Model) -> Engine:
@@ -124,30 +214,24 @@ def _engine(model: Model) -> Engine:
     return engine
 
 
-def _track(engine: Engine, task: Task, jobs: Sequence[Job], quiet: bool = False) -> Tracked:
-    config = task.model.preset.association
-    recordings = [
-        track_frames(engine, config, first_frames(job.sequence, job.count, quiet), job.count, task.labels)
-        for job in jobs
-    ]
-    return Tracked(recordings, engine.name, engine.model_id)
+def _track(engine: Engine, task: Task, video: Video, quiet: bool = False) -> Recording:
+    frames = first_frames(video.sequence, video.count, quiet)
+    return track_frames(engine, task.model.preset.association, frames, video.count, task.labels)
 
 
-def label_indices(jobs: Sequence[Job], labels: Sequence[str], whose: str) -> list[int]:
-    """Indices of the labels that mean a class of the ground truth; says which classes have none.
+def label_indices(benchmarks: Iterable[Benchmark], labels: Sequence[str], whose: str) -> list[int]:
+    """Indices of the labels that mean a class of the benchmarks; says which classes have none.
 
     Raises:
         ConfigurationError: all of them.
     """
-    benchmarks = list({id(job.benchmark): job.benchmark for job in jobs}.values())
-    found = {name: rules.indices(labels) for benchmark in benchmarks for name, rules in benchmark.classes.items()}
+    different = {id(benchmark): benchmark for benchmark in benchmarks}.values()
+    found = {name: rules.indices(labels) for benchmark in different for name, rules in benchmark.classes.items()}
     lacking = _listed([name for name, indices in found.items() if not indices])
     if not any(found.values()):
-        raise ConfigurationError(
-            f"{whose} has the labels {_listed(labels)}; the ground truth's classes are {lacking or 'none'}"
-        )
+        raise ConfigurationError(f"{whose} has the labels {_listed(labels)}; the classes are {lacking or 'none'}")
     if lacking:
-        print(f"not evaluated, for want of such a label in {whose}: {lacking}")
+        print(f"left out, for want of such a label in {whose}: {lacking}")
     return sorted({index for indices in found.values() for index in indices})
 
 
@@ -159,7 +243,7 @@ def _listed(names: Sequence[str]) -> str:
 
 def read_result_files(paths: Sequence[Path], jobs: Sequence[Job]) -> Recorded:
     """Tracks of every sequence from its result file, which knows no classes: they are taken for pedestrians."""
-    label_indices(jobs, RESULT_FILE_LABELS, "a result file")
+    label_indices([job.benchmark for job in jobs], RESULT_FILE_LABELS, "a result file")
     recordings = []
     for path, job in zip(paths, jobs, strict=True):
         tracks = read_tracks(path, len(job.sequence.frames))[: job.count]

@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     ranges = searched_settings(preset.association, arguments.search)
     jobs = [job for source in sources_of(arguments) for job in open_jobs(source)]
     check_boxes(jobs, "tuning")
-    label_indices(jobs, preset.labels, f"preset {preset.name}")
+    label_indices([job.benchmark for job in jobs], preset.labels, f"preset {preset.name}")
     material = record_material(arguments, preset, jobs)
 
     def score(config: TrackerConfig) -> float:
@@ -138,7 +138,8 @@ def _detect(engine: Engine, preset: Preset, job: Job) -> list[Detections | None]
     from qdtrack_ros.cli.offline import first_frames, track_frames
 
     frames = first_frames(job.sequence, job.count)
-    recording = track_frames(engine, preset.association, frames, job.count, range(len(preset.labels)))
+    labels = range(len(preset.labels))
+    recording = track_frames(engine, preset.association, frames, job.count, labels, with_embeddings=True)
     found = zip(recording.detections or (), recording.times, strict=True)
     return [detections if times is not None else None for detections, times in found]
 

@@ -208,3 +208,33 @@ def test_when_all_workers_fail_there_are_no_figures(
     captured = capsys.readouterr()
     assert captured.out == "" and not (tmp_path / "r.json").exists()
     assert captured.err.count("is left out: ") == 2 and "Traceback" not in captured.err
+
+
+@pytest.mark.usefixtures("colour_engine")
+@pytest.mark.parametrize("finished", [0, 1])
+def test_ctrl_c_keeps_the_sequences_that_are_finished(
+    crossing: Path,
+    tmp_path: Path,
+    finished: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    real, calls = record.track_frames, []
+
+    def interrupted(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) > finished:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(record, "track_frames", interrupted)
+    words = ["evaluate", *[str(crossing)] * 3, "--json", str(tmp_path / "r.json")]
+    assert cli.main(words) == 130
+    errors = capsys.readouterr().err.splitlines()
+    if not finished:
+        assert errors == ["qdtrack evaluate: interrupted"] and not (tmp_path / "r.json").exists()
+        return
+    assert errors == [f"qdtrack evaluate: error: {crossing} is left out: interrupted"] * 2
+    content = read(tmp_path / "r.json")
+    assert [one["name"] for one in content["sequences"]] == ["crossing"] and content["metrics"]["mota"] == 1.0
+    assert content["failed"] == [{"source": str(crossing), "error": "interrupted"}] * 2

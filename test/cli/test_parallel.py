@@ -10,9 +10,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tasks import die_at_first, square, warn
+from tasks import die_at_first, seen_gpus, square, warn
 
+from qdtrack_ros.cli import parallel
 from qdtrack_ros.cli.parallel import Outcome, run_in_processes, run_on_ray
+from qdtrack_ros.cli.record import Model
+from qdtrack_ros.configuration import ConfigurationError
+from qdtrack_ros.inference.presets import load_preset
 
 Run = Callable[..., Iterator[Outcome]]
 
@@ -62,3 +66,65 @@ def test_a_cluster_that_does_not_answer_is_an_error() -> None:
         next(run_on_ray(square, [1], "127.0.0.1:1", 1))
     with pytest.raises(ConnectionError, match="'nonsense'; expected HOST:PORT"):
         next(run_on_ray(square, [1], "nonsense", 1))
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], str]]:
+    """Starts a cluster of one machine of two cores, which says that it has so many GPUs; gives its address."""
+    pytest.importorskip("ray", reason="ray is not installed")
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    started = []
+
+    def start(gpus: int) -> str:
+        machine = {"num_cpus": 2, "num_gpus": gpus, "include_dashboard": False}
+        started.append(Cluster(initialize_head=True, head_node_args=machine))
+        return str(started[-1].address)
+
+    yield start
+    for one in started:
+        one.shutdown()
+
+
+def test_tasks_of_a_cluster_with_gpus_claim_one_each(cluster: Callable[[int], str]) -> None:
+    address = cluster(2)
+    claimed = {
+        gpus: {outcome.result for outcome in run_on_ray(seen_gpus, [1, 2], address, 1, gpus)} for gpus in (None, 2, 0)
+    }
+    assert claimed[None] <= {"0", "1"} and claimed[2] == {"0,1"} and not {"0", "1", "0,1"} & claimed[0]
+
+
+@pytest.mark.parametrize(
+    ("device", "engine", "asked", "claimed"),
+    [
+        ("auto", "auto", None, None),
+        ("cuda", "torch", None, None),
+        ("cpu", "auto", None, 0.0),
+        ("auto", "noop", None, 0.0),
+        ("auto", "auto", 0.5, 0.5),
+    ],
+)
+def test_what_needs_no_gpu_claims_none(device: str, engine: str, asked: float | None, claimed: float | None) -> None:
+    assert Model(load_preset("pedestrian"), None, device, engine, 1, asked).claimed_gpus == claimed
+
+
+def test_a_numbered_gpu_is_for_ray_to_choose() -> None:
+    with pytest.raises(ConfigurationError, match="'cuda:1', but Ray chooses"):
+        Model(load_preset("pedestrian"), None, "cuda:1", "auto", 1).claimed_gpus  # noqa: B018
+
+
+def test_a_claim_that_no_machine_can_meet_is_told(
+    cluster: Callable[[int], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    ray = pytest.importorskip("ray")
+    ray.init(address=cluster(0), log_to_driver=False, logging_level="ERROR")
+    try:
+        parallel._warn_of_waiting(ray, {"CPU": 1, "GPU": 0.0})
+        assert not caplog.messages
+        parallel._warn_of_waiting(ray, {"CPU": 1, "GPU": 0.5})
+    finally:
+        ray.shutdown()
+    assert caplog.messages == [
+        "no machine of the cluster has the 1 CPU and 0.5 GPU that a task claims: waiting until one joins"
+    ]

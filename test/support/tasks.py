@@ -29,3 +29,8 @@ def die_at_first(folder: Path, item: int) -> int:
 
 def warn(item: int) -> None:
     logging.getLogger("qdtrack_ros.somewhere").warning("item %d is odd", item)
+
+
+def seen_gpus(item: int) -> str:
+    """The GPUs that the worker may use."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "all")
