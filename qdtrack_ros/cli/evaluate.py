@@ -14,7 +14,7 @@ from qdtrack_ros.cli.options import add_model_options, overrides, positive, shar
 from qdtrack_ros.files import check_writable
 
 if TYPE_CHECKING:
-    from qdtrack_ros.cli.ground_truth import Job, OpenedSource, Source
+    from qdtrack_ros.cli.ground_truth import Job, Source
     from qdtrack_ros.cli.offline import Recording
     from qdtrack_ros.cli.protocols import Figures
     from qdtrack_ros.cli.record import Model, Recorded
@@ -59,13 +59,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_parallel_options(parser: argparse.ArgumentParser) -> None:
     """How many sources at a time, and where."""
-    jobs_help = "sources tracked at a time, each in a process of its own (default: %(default)s)"
+    jobs_help = "sequences tracked at a time, each in a process of its own (default: %(default)s)"
     parser.add_argument("--jobs", type=positive, default=1, metavar="N", help=jobs_help)
-    ray_help = "track each source as a task of a Ray cluster: HOST:PORT, ray://HOST:PORT, or auto"
+    ray_help = "track each sequence as a task of a Ray cluster: HOST:PORT, ray://HOST:PORT, or auto"
     parser.add_argument("--ray", metavar="ADDRESS", help=ray_help)
     gpus_help = "GPUs that a Ray task claims; 0.5 lets two share one (default: 1 where the cluster has any)"
     parser.add_argument("--ray-gpus", type=share, metavar="N", help=gpus_help)
-    threads_help = "cores for each source (default: all of this machine's, divided by --jobs)"
+    threads_help = "cores for each sequence (default: all of this machine's, divided by --jobs)"
     parser.add_argument("--threads", type=positive, metavar="N", help=threads_help)
 
 
@@ -104,16 +104,15 @@ def run(arguments: argparse.Namespace) -> int:
     for path in output_files(arguments):
         check_writable(path)
     sources = sources_of(arguments)
-    opened, failures = open_all(sources, strict=len(sources) == 1 or arguments.mot is not None)
+    jobs, failures = open_all(sources, strict=len(sources) == 1 or arguments.mot is not None)
     is_right, is_interrupted = True, False
-    if opened:
-        jobs = [job for one in opened for job in one.jobs]
+    if jobs:
         measure = measure_of(jobs)
         check_options(arguments, jobs)
         if arguments.mot is not None:
             recorded = read_result_files(arguments.mot, jobs)
         else:
-            recorded = record_all(arguments, opened, failures)
+            recorded = record_all(arguments, jobs, failures)
         is_interrupted = recorded.is_interrupted
         if recorded.jobs:
             figures = measure(recorded.jobs, recorded.recordings, recorded.labels)
@@ -153,25 +152,25 @@ def check_one_each(option: str, values: Sequence[Path] | None, count: int, what:
         raise DataError(f"{option} is given {len(values)} times for {count} {what}; give it once for each, or never")
 
 
-def open_all(sources: Sequence[Source], strict: bool) -> tuple[list[OpenedSource], list[Failure]]:
+def open_all(sources: Sequence[Source], strict: bool) -> tuple[list[Job], list[Failure]]:
     """Open sources; errors are gathered where there are several sources, and raised if ``strict``."""
-    from qdtrack_ros.cli.ground_truth import OpenedSource, numbered, open_jobs
+    from qdtrack_ros.cli.ground_truth import numbered, open_jobs
     from qdtrack_ros.cli.main import is_expected
 
-    opened, failures = [], []
+    jobs, failures = [], []
     for source in sources:
         try:
-            opened.append(OpenedSource(source, open_jobs(source)))
+            jobs += open_jobs(source)
         except Exception as error:
             if strict or not is_expected(error):
                 raise
             failures.append(failure_of(source, str(error)))
-    return numbered(opened), failures
+    return numbered(jobs), failures
 
 
 def failure_of(source: Source, error: str) -> Failure:
     """A failure; of a long error the first line."""
-    return Failure(source.path, error.partition("\n")[0])
+    return Failure(str(source), error.partition("\n")[0])
 
 
 def check_options(arguments: argparse.Namespace, jobs: Sequence[Job]) -> None:
@@ -194,28 +193,20 @@ def check_options(arguments: argparse.Namespace, jobs: Sequence[Job]) -> None:
         require_trackeval()
 
 
-def record_all(arguments: argparse.Namespace, opened: Sequence[OpenedSource], failures: list[Failure]) -> Recorded:
-    """Track every source; adds those that fail, and those that Ctrl-C kept from being finished, to ``failures``."""
+def record_all(arguments: argparse.Namespace, jobs: Sequence[Job], failures: list[Failure]) -> Recorded:
+    """Track every sequence; adds those that fail, and those that Ctrl-C came before, to ``failures``."""
     from qdtrack_ros.cli.ground_truth import open_jobs
     from qdtrack_ros.cli.record import Recorded, gather, label_indices
     from qdtrack_ros.inference.presets import load_preset
 
     preset = load_preset(arguments.preset, overrides(arguments.set), arguments.weights)
-    benchmarks = [job.benchmark for one in opened for job in one.jobs]
-    wanted = label_indices(benchmarks, preset.labels, f"preset {preset.name}")
+    wanted = label_indices([job.benchmark for job in jobs], preset.labels, f"preset {preset.name}")
     model = model_of(arguments, preset)
-    found = gather(opened, open_jobs, model, wanted, arguments.jobs, arguments.ray)
-    failures += [failure_of(opened[place].source, error) for place, error in sorted(found.errors.items())]
-    for place in found.unfinished:
-        kept = len(found.recordings.get(place, ()))
-        after = f" after {kept} of its {len(opened[place].jobs)} sequences, which are in the figures" if kept else ""
-        failures.append(failure_of(opened[place].source, f"interrupted{after}"))
-    tracked = [
-        (job, recording)
-        for place, own in sorted(found.recordings.items())
-        for job, recording in zip(opened[place].jobs, own, strict=False)
-    ]
-    jobs, recordings = [job for job, _ in tracked], [recording for _, recording in tracked]
+    found = gather(jobs, open_jobs, model, wanted, arguments.jobs, arguments.ray)
+    for place, job in enumerate(jobs):
+        if place not in found.recordings:
+            failures.append(failure_of(job.source, found.errors.get(place, "interrupted")))
+    recordings = [recording for _, recording in sorted(found.recordings.items())]
     made_by: dict[str, Any] = {
         "preset": preset.name,
         "weights": arguments.weights or preset.weights,
@@ -226,7 +217,8 @@ def record_all(arguments: argparse.Namespace, opened: Sequence[OpenedSource], fa
         "frames_dropped": dict(sum((one.dropped for one in recordings), Counter())),
         "frames_per_second": round(frames_per_second(recordings), 2),
     }
-    return Recorded(jobs, recordings, preset.labels, made_by, bool(found.unfinished))
+    tracked = [jobs[place] for place in sorted(found.recordings)]
+    return Recorded(tracked, recordings, preset.labels, made_by, found.is_interrupted)
 
 
 def model_of(arguments: argparse.Namespace, preset: Preset) -> Model:

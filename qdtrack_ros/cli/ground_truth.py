@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -35,6 +36,7 @@ class Source(NamedTuple):
         truth_topic: which boxes of a bag.
         names: which sequences, by a pattern of their names.
         limit: frames of each sequence; None takes all.
+        only: the one sequence of several that a worker is to track, by its name.
     """
 
     path: str
@@ -43,6 +45,10 @@ class Source(NamedTuple):
     truth_topic: str | None = None
     names: str = "*"
     limit: int | None = None
+    only: str | None = None
+
+    def __str__(self) -> str:
+        return self.path if self.only is None else f"{self.path}, {self.only}"
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,7 @@ class Job:
     """A sequence to be evaluated.
 
     Attributes:
-        source: where it is from, as the user names it.
+        source: where it is from; opened again, it gives this one job.
         sequence: its pictures, of which the first ``count`` are tracked.
         count: how many.
         labelled: places of the pictures that have ground truth; figures are of these.
@@ -59,7 +65,7 @@ class Job:
         benchmark: its classes.
     """
 
-    source: str
+    source: Source
     sequence: FrameSequence
     count: int
     labelled: Sequence[int]
@@ -78,13 +84,6 @@ class Job:
             return self.sequence
         frames = LazyFrames(len(self.labelled), lambda index: self.sequence.frames[self.labelled[index]])
         return replace(self.sequence, frames=frames)
-
-
-class OpenedSource(NamedTuple):
-    """A source and its sequences."""
-
-    source: Source
-    jobs: list[Job]
 
 
 def open_jobs(source: Source) -> list[Job]:
@@ -109,12 +108,16 @@ def open_jobs(source: Source) -> list[Job]:
         raise DataError(f"{path} holds stills ({found}); tracks are evaluated on videos")
     if found in ("mot", "kitti"):
         return [_truth_of_file(source, path, found)]
-    sequences = read_sequences(found, Location(Path(source.path), path, source.names))
+    names = source.names if source.only is None else glob.escape(source.only)
+    sequences = read_sequences(found, Location(Path(source.path), path, names))
     benchmark = PROTOCOLS[found].benchmark(path.stem, _labels(sequences))
-    return [_job(source, sequence, _annotations(sequence), found, benchmark) for sequence in sequences]
+    return [
+        _job(source._replace(only=sequence.name), sequence, _annotations(sequence), found, benchmark)
+        for sequence in sequences
+    ]
 
 
-def numbered(sources: Sequence[OpenedSource]) -> list[OpenedSource]:
+def numbered(jobs: Sequence[Job]) -> list[Job]:
     """The same with names that differ: sequences of one name are numbered."""
     names: Counter[str] = Counter()
 
@@ -125,7 +128,7 @@ def numbered(sources: Sequence[OpenedSource]) -> list[OpenedSource]:
             return job
         return replace(job, sequence=replace(job.sequence, name=f"{name} ({names[name]})"))
 
-    return [opened._replace(jobs=[renamed(job) for job in opened.jobs]) for opened in sources]
+    return [renamed(job) for job in jobs]
 
 
 def _own_truth(source: Source) -> Job:
@@ -207,4 +210,4 @@ def _job(
     rows = list(annotations[: source.limit])
     labelled = [place for place, boxes in enumerate(rows) if boxes is not None]
     counted = [boxes for boxes in rows if boxes is not None]
-    return Job(source.path, sequence, len(rows), labelled, counted, found, benchmark)
+    return Job(source, sequence, len(rows), labelled, counted, found, benchmark)

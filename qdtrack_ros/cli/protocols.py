@@ -93,7 +93,7 @@ def evaluate(job: Job, recording: Recording, rules: TruthRules, name: str) -> Sc
         times = dict(zip(StageTimes._fields, milliseconds.reshape(-1, len(left_out)).T, strict=True))
     truth = truth_fingerprint(job.annotations, rules)
     evaluated = EvaluatedSequence(
-        job.source, job.sequence.name, truth, frames, evaluate_frames(frames, name), detections, times
+        job.source.path, job.sequence.name, truth, frames, evaluate_frames(frames, name), detections, times
     )
     return Scene(evaluated, job.labelled_sequence, job.annotations, recording.tracks)
 

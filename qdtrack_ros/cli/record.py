@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -81,7 +81,11 @@ class Model(NamedTuple):
 
 
 class Video(Protocol):
-    """A sequence to track, of which the first ``count`` frames are taken."""
+    """A sequence to track, of which the first ``count`` frames are taken; a worker opens ``source`` to get it."""
+
+    @property
+    def source(self) -> Any:
+        """Where it is from; picklable, and opened again it gives this one sequence."""
 
     @property
     def sequence(self) -> FrameSequence:
@@ -92,89 +96,79 @@ class Video(Protocol):
         """How many."""
 
 
-S = TypeVar("S")
-Open = Callable[[S], Sequence[Video]]
-
-
 class Task(NamedTuple):
-    """A source to track, and how it is opened; what carries none of ``labels`` is not kept."""
+    """A sequence to track, as a worker gets it; what carries none of ``labels`` is not kept."""
 
     source: Any
-    open: Open[Any]
+    open: Callable[[Any], Sequence[Video]]
     model: Model
     labels: tuple[int, ...]
 
 
 class Tracked(NamedTuple):
-    """Recordings of some sequences of a source, and the engine that made them."""
+    """The recording of a sequence, and the engine that made it."""
 
-    recordings: list[Recording]
+    recording: Recording
     engine: str
     model_id: str
 
 
 class Gathered(NamedTuple):
-    """What came of all sources.
+    """What came of all sequences.
 
     Attributes:
-        recordings: by the place of the source: of all its sequences, or of the first ones where it was interrupted.
-        errors: of sources that failed, by their place.
-        unfinished: places of sources that were interrupted, or not begun.
+        recordings: of those that were tracked, by their place.
+        errors: of those that failed, by their place.
+        is_interrupted: the others were not finished.
         engine, model_id: what made the tracks.
     """
 
-    recordings: dict[int, list[Recording]]
+    recordings: dict[int, Recording]
     errors: dict[int, str]
-    unfinished: list[int]
+    is_interrupted: bool
     engine: str
     model_id: str
 
 
 def gather(
-    sources: Sequence[tuple[S, Sequence[Video]]],
-    open_source: Open[S],
+    videos: Sequence[Video],
+    open_source: Callable[[Any], Sequence[Video]],
     model: Model,
     labels: Sequence[int],
     jobs: int,
     address: str | None,
 ) -> Gathered:
-    """Track every source. Ctrl-C ends it with what is finished; where nothing is, it is passed on.
+    """Track every sequence. Ctrl-C ends it with what is finished; where nothing is, it is passed on.
 
     Args:
-        sources: each with its sequences, as this process opened them; workers open them again.
-        open_source: opens one, in a worker; picklable.
+        videos: as this process opened them.
+        open_source: opens them again, in a worker; picklable.
         model: what tracks.
         labels: indices of those that are kept.
         jobs: processes; 1 tracks in this one.
         address: of a Ray cluster; None stays on this machine.
     """
-    gathered = Gathered({}, {}, [], "", "")
-    tasks = [Task(source, open_source, model, tuple(labels)) for source, _ in sources]
+    tasks = [Task(video.source, open_source, model, tuple(labels)) for video in videos]
+    recordings, errors, made_by, is_interrupted = {}, {}, ("", ""), False
     try:
-        with closing(_record(tasks, [videos for _, videos in sources], jobs, address)) as outcomes:
+        with closing(_record(tasks, videos, jobs, address)) as outcomes:
             for outcome in outcomes:
                 if outcome.error:
-                    gathered.recordings.pop(outcome.place, None)
-                    gathered.errors[outcome.place] = outcome.error
+                    errors[outcome.place] = outcome.error
                 else:
-                    gathered.recordings.setdefault(outcome.place, []).extend(outcome.result.recordings)
-                    gathered = gathered._replace(engine=outcome.result.engine, model_id=outcome.result.model_id)
+                    recordings[outcome.place] = outcome.result.recording
+                    made_by = (outcome.result.engine, outcome.result.model_id)
     except KeyboardInterrupt:
-        if not gathered.recordings:
+        if not recordings:
             raise
-        found = {place: len(recordings) for place, recordings in gathered.recordings.items()}
-        gathered.unfinished.extend(
-            place
-            for place, (_, videos) in enumerate(sources)
-            if place not in gathered.errors and found.get(place, 0) < len(videos)
-        )
-    return gathered
+        is_interrupted = True
+    return Gathered(recordings, errors, is_interrupted, *made_by)
 
 
 def _record(
-    tasks: Sequence[Task], videos: Sequence[Sequence[Video]], jobs: int, address: str | None
+    tasks: Sequence[Task], videos: Sequence[Video], jobs: int, address: str | None
 ) -> Generator[Outcome, None, None]:
-    """Outcomes with ``Tracked`` as they come; in this process one for each sequence, else one for each source."""
+    """Outcomes with ``Tracked`` as they come."""
     model = tasks[0].model
     if address is None and jobs == 1:
         yield from _record_here(tasks, videos)
@@ -183,28 +177,27 @@ def _record(
         outcomes = run_in_processes(track_source, tasks, jobs)
     else:
         outcomes = run_on_ray(track_source, tasks, address, model.threads, model.claimed_gpus)
-    yield from tqdm(outcomes, total=len(tasks), unit="source", disable=None)
+    yield from tqdm(outcomes, total=len(tasks), unit="sequence", disable=None)
 
 
 def track_source(task: Task) -> Tracked:
-    """Open a source and an engine, and track; the work of one worker."""
-    videos = task.open(task.source)
+    """Open a sequence and an engine, and track; the work of one worker."""
+    (video,) = task.open(task.source)
     with engines.opened(_engine(task.model)) as engine:
-        recordings = [_track(engine, task, video, quiet=True) for video in videos]
-        return Tracked(recordings, engine.name, engine.model_id)
+        return Tracked(_track(engine, task, video, quiet=True), engine.name, engine.model_id)
 
 
-def _record_here(tasks: Sequence[Task], videos: Sequence[Sequence[Video]]) -> Iterator[Outcome]:
-    """One engine serves all sources; an error of the only one is raised, as is what nobody expects."""
+def _record_here(tasks: Sequence[Task], videos: Sequence[Video]) -> Iterator[Outcome]:
+    """One engine serves all sequences; an error of the only one is raised, as is what nobody expects."""
     with engines.opened(_engine(tasks[0].model)) as engine:
-        for place, (task, own) in enumerate(zip(tasks, videos, strict=True)):
+        for place, (task, video) in enumerate(zip(tasks, videos, strict=True)):
             try:
-                for video in own:
-                    yield Outcome(place, Tracked([_track(engine, task, video)], engine.name, engine.model_id), "", 1)
+                outcome = Outcome(place, Tracked(_track(engine, task, video), engine.name, engine.model_id), "", 1)
             except Exception as error:
                 if len(tasks) == 1 or not is_expected(error):
                     raise
-                yield Outcome(place, None, str(error), 1)
+                outcome = Outcome(place, None, str(error), 1)
+            yield outcome
 
 
 def _engine(model: Model) -> Engine:

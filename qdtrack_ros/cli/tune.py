@@ -126,7 +126,7 @@ def record_material(arguments: argparse.Namespace, preset: Preset, jobs: Sequenc
 
 def detections_key(engine: Engine, preset: Preset, job: Job, topic: str | None) -> str:
     """Name of the cached detections: another one for other weights, network, picture size, engine or files."""
-    source = Path(job.source)
+    source = Path(job.source.path)
     files = sorted(source.rglob("*")) if source.is_dir() else [source]
     stamps = [f"{path} {stat.st_size} {stat.st_mtime_ns}" for path in files if path.is_file() and (stat := path.stat())]
     parts = [engine.name, engine.model_id, preset.labels, preset.model, preset.preprocess]
