@@ -14,6 +14,7 @@ from qdtrack_ros import __version__
 COMMANDS = {
     "track": "find and follow objects in a video, pictures, a bag, a camera or a stream",
     "evaluate": "compare tracks with ground truth: MOTA, IDF1, HOTA",
+    "submit": "track a test set, and write the file that its server takes",
     "compare": "tell which differences between two evaluations are beyond noise",
     "tune": "search for association settings on your own data",
     "train": "train a model on pairs of frames",

@@ -199,7 +199,7 @@ def _percent(rate: float) -> str:
 
 def _table(heading: str, columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
     first = max(len(name) for name in (heading, *rows))
-    widths = [max(7, len(column) + 2) for column in columns]
+    widths = [max(6, *map(len, column)) + 1 for column in zip(columns, *rows.values(), strict=True)]
     return "\n".join(
         f"{name:{first}}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
         for name, cells in {heading: columns, **rows}.items()

@@ -31,7 +31,7 @@ from qdtrack_ros.data._rows import (
     load_json,
     numbered,
 )
-from qdtrack_ros.data.media import frame_timestamp_ns, load_image
+from qdtrack_ros.data.media import frame_timestamp_ns, load_image, read_folder
 from qdtrack_ros.data.types import Annotation, DataError, Frame, Sequence
 
 logger = logging.getLogger(__name__)
@@ -95,6 +95,25 @@ def read_bdd100k(
             videos[place.video][place.frame] = place.picture
     faults.close()
     return tuple(_sequence(video, videos[video], Path(image_dir)) for video in sorted(videos))
+
+
+def read_bdd100k_pictures(image_dir: str | os.PathLike[str], names: str = "*") -> tuple[Sequence, ...]:
+    """Videos of BDD100K without labels, as of the test set, which has none; a sequence for each folder, by name.
+
+    Args:
+        image_dir: holds a folder of pictures for each video (``images/track/test``).
+        names: which videos, by a pattern of their names.
+
+    Raises:
+        DataError: no such folder, no folder of that name in it, or one without pictures.
+    """
+    root = Path(image_dir)
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; expected one with a folder of pictures for each video")
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and fnmatchcase(path.name, names))
+    if not folders:
+        raise DataError(f"{root}: no folder named {names} in it; expected one for each video, as in images/track/test")
+    return tuple(read_folder(folder, BDD100K_FRAME_RATE) for folder in folders)
 
 
 def _files(path: Path, names: str) -> list[Path]:

@@ -70,14 +70,17 @@ def read_coco(json_file: str | os.PathLike[str], image_dir: str | os.PathLike[st
     return Sequence(file.path.stem, frames, None, False)
 
 
-def load_coco(path: Path) -> CocoFile:
-    """Read and check a file; ``DataError`` as ``read_coco``."""
+def load_coco(path: Path, is_labelled: bool = True) -> CocoFile:
+    """Read and check a file; ``DataError`` as ``read_coco``. A test set may lack annotations and categories."""
     content = load_json(path, "a COCO annotation file")
     if not isinstance(content, dict):
         raise DataError(f"{path}: holds a JSON {type(content).__name__}, expected the object of a COCO annotation file")
-    missing = [key for key in ("images", "annotations", "categories") if not isinstance(content.get(key), list)]
+    needed = ("images", "annotations", "categories") if is_labelled else ("images",)
+    missing = [key for key in needed if not isinstance(content.get(key), list)]
     if missing:
         raise DataError(f"{path}: not a COCO annotation file; missing {', '.join(missing)}")
+    if not is_labelled:
+        return CocoFile(path, content, _images(path, content["images"]), {}, {})
     labels = _labels(path, content["categories"])
     images = _images(path, content["images"])
     return CocoFile(path, content, images, labels, _annotations(path, content["annotations"], images, labels))

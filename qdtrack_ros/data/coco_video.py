@@ -77,8 +77,20 @@ def read_tao(
     return _sequences(file, _videos(file, _tao_video), "frame_index", Path(image_dir), names)
 
 
-def _load(path: Path) -> CocoFile:
-    file = load_coco(path)
+def read_tao_pictures(
+    json_file: str | os.PathLike[str], image_dir: str | os.PathLike[str], names: str = "*"
+) -> tuple[Sequence, ...]:
+    """The videos of a TAO file without their annotations, as of the test set, which has none; else as ``read_tao``."""
+
+    def bare(row: Row, labels: Mapping[int, str]) -> _Video:
+        return _Video(field(row, "name", json_text), None, None)
+
+    file = _load(Path(json_file), is_labelled=False)
+    return _sequences(file, _videos(file, bare), "frame_index", Path(image_dir), names)
+
+
+def _load(path: Path, is_labelled: bool = True) -> CocoFile:
+    file = load_coco(path, is_labelled)
     if not isinstance(file.content.get("videos"), list) or not file.content["videos"]:
         raise DataError(f'{path}: no "videos"; expected a file of videos (stills are of format coco)')
     return file

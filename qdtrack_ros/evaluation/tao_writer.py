@@ -23,25 +23,42 @@ class TaoNumbers(NamedTuple):
     categories: Mapping[str, int]
 
 
-def read_tao_numbers(path: str | os.PathLike[str]) -> TaoNumbers:
-    """Read the numbers of videos, images (by ``file_name``) and categories from an annotation file, test set included.
+def read_tao_numbers(path: str | os.PathLike[str], categories: str | os.PathLike[str] | None = None) -> TaoNumbers:
+    """Read the numbers of videos, images (by ``file_name``) and categories from an annotation file.
+
+    Args:
+        path: of the annotations; those of the test set will do (``test_without_annotations.json``).
+        categories: another file that has the categories (``test_categories.json``), as a list or under that name.
 
     Raises:
-        DataError: the file cannot be read or lacks them.
+        DataError: a file cannot be read or lacks them.
     """
+    content = _content(path)
+    listed = content if categories is None else _content(categories)
+    return TaoNumbers(
+        _numbers(path, content, "videos", "name"),
+        _numbers(path, content, "images", "file_name"),
+        _numbers(
+            categories or path, listed if isinstance(listed, dict) else {"categories": listed}, "categories", "name"
+        ),
+    )
+
+
+def _content(path: str | os.PathLike[str]) -> Any:
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        return TaoNumbers(
-            {video["name"]: int(video["id"]) for video in content["videos"]},
-            {image["file_name"]: int(image["id"]) for image in content["images"]},
-            {category["name"]: int(category["id"]) for category in content["categories"]},
-        )
+        return json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); expected TAO's annotations") from error
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON ({error}); expected TAO's annotations") from error
+
+
+def _numbers(path: str | os.PathLike[str], content: Any, part: str, name: str) -> dict[str, int]:
+    try:
+        return {row[name]: int(row["id"]) for row in content[part]}
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
-            f"{path}: not TAO's annotations ({type(error).__name__}: {error}); expected JSON with videos, images and "
-            "categories"
+            f"{path}: not TAO's annotations ({type(error).__name__}: {error}); expected {part} with id and {name}"
         ) from error
 
 

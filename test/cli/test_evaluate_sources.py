@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,28 @@ def test_workers_give_the_same_figures(
         found.append([[one[key] for key in keys] for one in content["sequences"]])
     assert found[0] == found[1] and len(found[0]) == 2
     assert found[0][0][2]["false_positives"] > 0, "the network found nothing: this test would compare nothing"
+
+
+def test_sequences_of_one_source_are_shared_out(
+    crossing: Path, model: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "labels").mkdir()
+    for video in ("a [1]", "b"):  # a name that a pattern would read otherwise
+        shutil.copytree(crossing / "img1", tmp_path / "images" / video)
+        box = {"x1": 5, "y1": 8, "x2": 17, "y2": 32}
+        label = {"id": "1", "category": "pedestrian", "box2d": box}
+        frames = [
+            {"name": f"{index + 1:06d}.png", "videoName": video, "frameIndex": index, "labels": [label]}
+            for index in range(FRAMES)
+        ]
+        (tmp_path / "labels" / f"{video}.json").write_text(json.dumps(frames), encoding="utf-8")
+    words = ["evaluate", str(tmp_path / "images"), "--gt", str(tmp_path / "labels"), "--threads", "1", *model]
+    found = []
+    for jobs in ("1", "2"):
+        assert cli.main([*words, "--device", "cpu", "--jobs", jobs, "--json", str(tmp_path / f"{jobs}.json")]) == 0
+        keys = ("name", "video", "truth", "metrics", "track_ids", "overlaps")
+        found.append([[one[key] for key in keys] for one in read(tmp_path / f"{jobs}.json")["sequences"]])
+    assert found[0] == found[1] and {one[1] for one in found[0]} == {"a [1]", "b"}
 
 
 def test_a_source_that_fails_while_it_is_tracked_is_left_out(
