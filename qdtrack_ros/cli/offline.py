@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from qdtrack_ros.cli.packed_frames import PackedFrames
 from qdtrack_ros.data.prefetch import prefetched
 from qdtrack_ros.data.types import DataError, Frame, Image
 from qdtrack_ros.data.types import Sequence as FrameSequence
@@ -93,18 +94,21 @@ class Recording(NamedTuple):
         seconds: of all of it, decoding included.
     """
 
-    tracks: list[FrameTracks]
-    detections: list[Detections] | None
+    tracks: Sequence[FrameTracks]
+    detections: Sequence[Detections] | None
     times: list[StageTimes | None]
     dropped: Counter[str]
     seconds: float
 
     def part(self, places: Sequence[int], labels: Collection[int]) -> Recording:
         """Some of the frames, and of their tracks and detections those with one of the labels."""
-        detections = None if self.detections is None else [self.detections[place] for place in places]
+        detections = None
+        if self.detections is not None:
+            found = (self.detections[place] for place in places)
+            detections = PackedFrames(Detections, (Detections(*_rows_of(one, one.labels, labels)) for one in found))
         return self._replace(
-            tracks=[self.tracks[place].of_labels(labels) for place in places],
-            detections=detections and [Detections(*_rows_of(frame, frame.labels, labels)) for frame in detections],
+            tracks=PackedFrames(FrameTracks, (self.tracks[place].of_labels(labels) for place in places)),
+            detections=detections,
             times=[self.times[place] for place in places],
         )
 
@@ -195,19 +199,27 @@ def track_frames(
     """
     tracker = OfflineTracker(engine, config, trail_length=0)
     nothing = Detections.empty(engine.embedding_dim if with_embeddings else 0)
-    tracks = [FrameTracks.empty()] * count  # frames that give nothing, or that a damaged file lacks, stay so
-    detections = [nothing] * count
-    times: list[StageTimes | None] = [None] * count
+    tracks, detections = PackedFrames(FrameTracks), PackedFrames(Detections)
+    times: list[StageTimes | None] = []
+
+    def add(own: FrameTracks, found: Detections, milliseconds: StageTimes | None) -> None:
+        tracks.append(own)
+        detections.append(found)
+        times.append(milliseconds)
+
     began_s = time.perf_counter()
-    for place, frame in enumerate(frames):
+    for frame in frames:
         picture = tracker.step(frame)
-        if picture is not None:
-            tracks[place] = picture.tracks.of_labels(labels)
-            found = picture.detections
-            if not with_embeddings:
-                found = found._replace(embeddings=np.zeros((len(found.scores), 0), np.float32))
-            detections[place] = Detections(*_rows_of(found, found.labels, labels))
-            times[place] = picture.times
+        if picture is None:
+            add(FrameTracks.empty(), nothing, None)
+            continue
+        found = picture.detections
+        if not with_embeddings:
+            found = found._replace(embeddings=np.zeros((len(found.scores), 0), np.float32))
+        kept = Detections(*_rows_of(found, found.labels, labels))
+        add(picture.tracks.of_labels(labels), kept, picture.times)
+    while len(tracks) < count:  # a damaged file lacks them
+        add(FrameTracks.empty(), nothing, None)
     return Recording(tracks, detections, times, tracker.dropped, time.perf_counter() - began_s)
 
 

@@ -47,7 +47,7 @@ class DataError(ValueError):
         super().__init__("\n".join(lines))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Annotation:
     """One labelled box.
 
@@ -71,7 +71,7 @@ class Annotation:
     difficulty: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Frame:
     """One picture of a sequence; ``load()`` decodes it as uint8 [H, W, 3] BGR and raises ``DataError`` when that fails.
 
