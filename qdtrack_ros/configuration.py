@@ -111,6 +111,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return build(typing.cast(type[Any], hint), value, where)
     if origin is tuple:
+        if isinstance(value, Mapping) and dataclasses.is_dataclass(arguments[0]):
+            value = [value]  # one need not be a list
         if not isinstance(value, (list, tuple)):
             raise ConfigurationError(f"{where} is {value!r}; expected a list")
         if len(arguments) == 2 and arguments[1] is Ellipsis:

@@ -188,7 +188,7 @@ def measured(weights: Mapping[str, Path], data: Path) -> Iterator[tuple[str, dic
     embedded = {name: embed(models, truth.video, preset) for name, truth in sequences.items()}
     for place, name in enumerate(weights):
         heads = {sequence: runs[place] for sequence, runs in embedded.items()}
-        nearest = {s: {step: nearest_accuracy(heads[s].known, step) for step in NEAREST_STEPS} for s in TESTED}
+        nearest = {s: {step: nearest_accuracy(heads[s].known, step=step) for step in NEAREST_STEPS} for s in TESTED}
         tracked = {s.name: tracking(s, heads, sequences) for s in tqdm(SETTINGS, desc=name, disable=None)}
         yield name, {"nearest": nearest, "tracking": tracked}
 

@@ -56,20 +56,6 @@ class PrecisionRecall(NamedTuple):
     average: float
 
 
-def average_precision(
-    truth: Sequence[Sequence[Annotation]],
-    detections: Sequence[ImageDetections],
-    iou: float = 0.5,
-    rules: TruthRules = MOT_RULES,
-) -> float:
-    """Average precision at one IoU threshold: see ``match_detections`` for arguments and errors.
-
-    Returns:
-        A fraction in [0, 1]; NaN when there is no box to find.
-    """
-    return precision_recall([match_detections(truth, detections, iou, rules)]).average
-
-
 def match_detections(
     truth: Sequence[Sequence[Annotation]],
     detections: Sequence[ImageDetections],

@@ -16,8 +16,10 @@ class KnownObjects(NamedTuple):
     instance_ids: npt.NDArray[np.int64]
 
 
-def nearest_accuracy(pictures: Sequence[KnownObjects], step: int = 1) -> float:
+def nearest_accuracy(*sequences: Sequence[KnownObjects], step: int = 1) -> float:
     """How often the nearest of all objects ``step`` pictures later (by dot product) is the same object.
+
+    Pictures of different sequences are not compared: identities are those of their sequence.
 
     Objects that are not there any more do not count.
 
@@ -25,7 +27,8 @@ def nearest_accuracy(pictures: Sequence[KnownObjects], step: int = 1) -> float:
         A fraction; NaN where no object is in two pictures.
     """
     right = asked = 0
-    for now, later in zip(pictures[:-step], pictures[step:], strict=True):
+    pairs = (pair for pictures in sequences for pair in zip(pictures[:-step], pictures[step:], strict=True))
+    for now, later in pairs:
         still_there = np.isin(now.instance_ids, later.instance_ids)
         if not still_there.any():
             continue

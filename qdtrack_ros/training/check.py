@@ -18,7 +18,7 @@ from qdtrack_ros.models.weights_file import CheckpointError
 from qdtrack_ros.training.config import SourceConfig, TrainingConfig
 from qdtrack_ros.training.module import TrainingError
 from qdtrack_ros.training.picture_check import PictureReport, look_at_crops, look_at_sequences
-from qdtrack_ros.training.sources import IGNORE, label_indices, open_pair_sources, open_sequence
+from qdtrack_ros.training.sources import IGNORE, label_indices, open_pair_sources, open_sequences
 from qdtrack_ros.training.starting_weights import build_model
 
 T = TypeVar("T")
@@ -94,8 +94,8 @@ def check_training(config: TrainingConfig, root: Path, all_pictures: bool = Fals
     preset = load_preset(config.preset)
     config = config.with_labels(preset.labels)
     sources = [check_source(source, root, preset.labels, all_pictures) for source in config.sources]
-    if config.validation is not None:
-        sources.append(check_validation(config.validation, root, preset.labels, all_pictures))
+    for validation in config.validation or ():
+        sources.append(check_validation(validation, root, preset.labels, all_pictures))
     errors: list[str] = []
     _attempt(lambda: build_model(config, preset, root), errors)
     if not any(source.boxes or source.errors for source in sources[: len(config.sources)]):
@@ -129,14 +129,14 @@ def check_source(config: SourceConfig, root: Path, labels: Sequence[str], all_pi
 def check_validation(
     config: SourceConfig, root: Path, labels: Sequence[str], all_pictures: bool = False
 ) -> SourceReport:
-    """Read the sequence to validate on; whether objects have partners does not matter there."""
+    """Read the sequences to validate on; whether objects have partners does not matter there."""
     report = SourceReport(f"{config.annotations or config.path} (validation)", config.format)
     indices = _attempt(lambda: label_indices(config, labels), report.errors)
-    sequence = _attempt(lambda: open_sequence(config, root), report.errors)
-    if indices is not None and sequence is not None:
-        source = SequenceSource(sequence, config.weight, config.scope, indices)
-        _count(report, [source], config)
-        _take(report, look_at_sequences([sequence], all_pictures))
+    sequences = _attempt(lambda: open_sequences(config, root), report.errors)
+    if indices is not None and sequences is not None:
+        videos = [SequenceSource(sequence, config.weight, config.scope, indices) for sequence in sequences]
+        _count(report, videos, config)
+        _take(report, look_at_sequences(sequences, all_pictures))
         if not report.boxes:
             report.errors.append(f"no object to validate on; it has {_labels_there(report)}")
     return report

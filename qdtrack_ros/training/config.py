@@ -22,7 +22,7 @@ POSITIVES = ("many", "one")
 
 @dataclass(frozen=True)
 class SourceConfig:
-    """Sequences to learn from, or one to validate on; paths are relative to the data folder.
+    """Sequences to learn from, or to validate on; paths are relative to the data folder.
 
     Attributes:
         format: one of ``data/formats.py``, or ``crops``; docs/training.md shows an example of each.
@@ -189,7 +189,7 @@ class TrainingConfig:
     Attributes:
         preset: network, labels and input: name or path.
         sources: what to learn from.
-        validation: what to choose checkpoints on; None trains without.
+        validation: what to choose checkpoints on, one source or a list; None trains without.
         validation_stride: every how many-th frame is validated.
         backbone_weights: ImageNet file to start from: a path, or ``package:file`` inside an installed Python package.
         initial_weights: weights of the whole network to start from instead (fine-tuning).
@@ -212,7 +212,7 @@ class TrainingConfig:
 
     preset: str
     sources: tuple[SourceConfig, ...]
-    validation: SourceConfig | None = None
+    validation: tuple[SourceConfig, ...] | None = None
     validation_stride: int = 25
     backbone_weights: str = ""
     initial_weights: str = ""
@@ -236,6 +236,8 @@ class TrainingConfig:
         for name in ("validation_stride", "batch_size", "steps", "validate_every", "max_steps_without_positives"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
+        if self.validation == ():
+            raise ValueError("validation is an empty list; name a source, or leave it out to train without")
         for name in ("workers", "pictures_every"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
@@ -244,8 +246,11 @@ class TrainingConfig:
 
     def with_labels(self, names: Sequence[str]) -> TrainingConfig:
         """The same training, where sources without labels have those of the preset."""
-        validation = None if self.validation is None else self.validation.with_labels(names)
-        return replace(self, sources=tuple(s.with_labels(names) for s in self.sources), validation=validation)
+
+        def of(sources: Sequence[SourceConfig]) -> tuple[SourceConfig, ...]:
+            return tuple(source.with_labels(names) for source in sources)
+
+        return replace(self, sources=of(self.sources), validation=self.validation and of(self.validation))
 
 
 def load_training_config(path: Path, overrides: Mapping[str, object] | None = None) -> TrainingConfig:

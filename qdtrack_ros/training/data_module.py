@@ -12,7 +12,7 @@ from qdtrack_ros.data.pairs import PairSampler
 from qdtrack_ros.inference.presets import Preset
 from qdtrack_ros.training.config import TrainingConfig
 from qdtrack_ros.training.module import L, TrainingError, ValidationPicture
-from qdtrack_ros.training.sources import every, label_indices, open_pair_sources, open_sequence
+from qdtrack_ros.training.sources import every, label_indices, open_pair_sources, open_sequences
 from qdtrack_ros.training.stream import PairStream, loader
 
 
@@ -68,9 +68,11 @@ def pair_sampler(config: TrainingConfig, preset: Preset, root: Path) -> PairSamp
 
 
 def validation_pictures(config: TrainingConfig, preset: Preset, root: Path) -> list[ValidationPicture]:
-    """Pictures and boxes of the validation sequence, thinned out; empty without one."""
-    if config.validation is None:
-        return []
-    label_indices(config.validation, preset.labels)  # refuses a label that the preset has not
-    sequence = every(open_sequence(config.validation, root), config.validation_stride)
-    return [ValidationPicture(frame.load(), frame.annotations) for frame in sequence.frames]
+    """Pictures and boxes of the validation sequences, thinned out; empty without any."""
+    pictures = []
+    for place, source in enumerate(config.validation or ()):
+        label_indices(source, preset.labels)  # refuses a label that the preset has not
+        for number, sequence in enumerate(open_sequences(source, root)):
+            frames = every(sequence, config.validation_stride).frames
+            pictures += [ValidationPicture(frame.load(), frame.annotations, (place, number)) for frame in frames]
+    return pictures

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ except ImportError as error:
     raise ImportError("training needs Lightning; pip install 'qdtrack_ros[train]' (or lightning itself)") from error
 
 from qdtrack_ros.data.types import Annotation
-from qdtrack_ros.evaluation.detection import average_precision
+from qdtrack_ros.evaluation.detection import match_detections, precision_recall
 from qdtrack_ros.evaluation.embedding import KnownObjects, nearest_accuracy
 from qdtrack_ros.inference.preprocess import preprocess
 from qdtrack_ros.inference.presets import Preset
@@ -41,10 +42,11 @@ class TrainingError(RuntimeError):
 
 
 class ValidationPicture(NamedTuple):
-    """A picture (uint8 BGR) with its annotations."""
+    """A picture (uint8 BGR) with its annotations, and where it is from: numbers of the source and its sequence."""
 
     image: npt.NDArray[np.uint8]
     annotations: tuple[Annotation, ...]
+    origin: tuple[int, int]
 
 
 class Found(NamedTuple):
@@ -52,6 +54,15 @@ class Found(NamedTuple):
 
     boxes: npt.NDArray[np.float32]
     scores: npt.NDArray[np.float32]
+
+
+class Validated(NamedTuple):
+    """What was found in a validation picture, beside what is there."""
+
+    origin: tuple[int, int]
+    found: Found
+    wanted: tuple[Annotation, ...]
+    known: KnownObjects
 
 
 class QDTrackModule(L.LightningModule):
@@ -85,9 +96,7 @@ class QDTrackModule(L.LightningModule):
             config.loss.train_proposals_per_level, preset.model.proposals.nms_iou, config.loss.train_proposals
         )
         self._steps_without_positives = 0
-        self._found: list[Found] = []
-        self._wanted: list[tuple[Annotation, ...]] = []
-        self._known: list[KnownObjects] = []
+        self._validated: list[Validated] = []
         mean, std = preset.preprocess.mean, preset.preprocess.std
         self.register_buffer("_mean", torch.tensor(mean).reshape(1, 3, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(std).reshape(1, 3, 1, 1), persistent=False)
@@ -183,24 +192,28 @@ class QDTrackModule(L.LightningModule):
         prepared = preprocess([batch.image], self._preset.preprocess)
         features = self.model.extract_features(torch.from_numpy(prepared.images).to(self.device))
         (found,) = self.model.detect(features, prepared.image_sizes, prepared.scale_factors)
-        self._found.append(Found(found.boxes.cpu().numpy(), found.scores.cpu().numpy()))
-        self._wanted.append(batch.annotations)
         known = [a for a in batch.annotations if a.instance_id is not None and not (a.ignore or a.crowd)]
         boxes = torch.tensor([a.box for a in known], dtype=torch.float32, device=self.device).reshape(-1, 4)
         scale = boxes.new_tensor([*prepared.scale_factors[0]] * 2)
         embeddings = self.model.embed(features, [boxes * scale]).cpu().numpy()
         ids = np.array([a.instance_id for a in known], np.int64)
-        self._known.append(KnownObjects(embeddings, ids))
+        boxes_found = Found(found.boxes.cpu().numpy(), found.scores.cpu().numpy())
+        self._validated.append(Validated(batch.origin, boxes_found, batch.annotations, KnownObjects(embeddings, ids)))
 
     def on_validation_epoch_end(self) -> None:
         """Log AP at IoU 0.5, and how often an object's nearest neighbour in the next picture is the same object."""
         assert self._config.validation is not None
-        rules = truth_rules(self._config.validation)
-        precision = average_precision(self._wanted, self._found, rules=rules)
-        self.log("validation/ap50", precision, prog_bar=True, batch_size=1, sync_dist=True)
-        self.log("validation/nearest", nearest_accuracy(self._known), prog_bar=True, batch_size=1, sync_dist=True)
-        for kept in (self._found, self._wanted, self._known):
-            kept.clear()
+        matches = []
+        for place, source in enumerate(self._config.validation):
+            own = [one for one in self._validated if one.origin[0] == place]
+            wanted, found = [one.wanted for one in own], [one.found for one in own]
+            matches.append(match_detections(wanted, found, rules=truth_rules(source)))
+        sequences = [
+            [one.known for one in group] for _, group in itertools.groupby(self._validated, key=lambda one: one.origin)
+        ]
+        self.log("validation/ap50", precision_recall(matches).average, prog_bar=True, batch_size=1, sync_dist=True)
+        self.log("validation/nearest", nearest_accuracy(*sequences), prog_bar=True, batch_size=1, sync_dist=True)
+        self._validated.clear()
 
     @property
     def labels(self) -> tuple[str, ...]:

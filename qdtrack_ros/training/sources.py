@@ -49,17 +49,6 @@ def _part_of(sequence: Sequence, begin: float, end: float) -> Sequence:
     return replace(sequence, frames=[sequence.frames[i] for i in range(int(begin * count), int(end * count))])
 
 
-def open_sequence(config: SourceConfig, root: Path) -> Sequence:
-    """Read the one sequence that a source names; raises as ``open_sequences``, and when there are several."""
-    found = open_sequences(config, root)
-    if len(found) > 1:
-        raise ConfigurationError(
-            f"source {config.path} has {len(found)} sequences, expected one; choose it by `sequences`, for example "
-            f"{found[0].name}"
-        )
-    return found[0]
-
-
 def label_indices(config: SourceConfig, labels: Seq[str]) -> dict[str, int | None]:
     """Class index of each source label; None for those to ignore.
 

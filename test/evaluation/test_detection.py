@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from qdtrack_ros.data.types import Annotation, DataError
-from qdtrack_ros.evaluation.detection import average_precision, match_detections, precision_recall
+from qdtrack_ros.evaluation.detection import match_detections, precision_recall
 from qdtrack_ros.evaluation.rules import COCO_PERSON_RULES
 
 BOX, OTHER, FAR = (10.0, 10.0, 30.0, 50.0), (100.0, 10.0, 120.0, 50.0), (300.0, 10.0, 320.0, 50.0)
@@ -26,6 +26,10 @@ def found(*rows: tuple[float, tuple[float, ...]]) -> Found:
 
 def person(box: tuple[float, ...], **flags: bool) -> Annotation:
     return Annotation(box, "pedestrian", None, **flags)
+
+
+def average_precision(*arguments) -> float:
+    return precision_recall([match_detections(*arguments)]).average
 
 
 def test_all_found_is_one():

@@ -32,7 +32,13 @@ def test_objects_that_have_gone_do_not_count_but_newcomers_compete():
 @pytest.mark.parametrize("step", [1, 2])
 def test_step_is_the_distance_in_pictures(step):
     pictures = [picture((0, A), (1, B)), picture((0, B), (1, A)), picture((0, A), (1, B))]
-    assert nearest_accuracy(pictures, step) == (0.0 if step == 1 else 1.0)
+    assert nearest_accuracy(pictures, step=step) == (0.0 if step == 1 else 1.0)
+
+
+def test_sequences_are_counted_together_but_not_compared():
+    right, wrong = [picture((0, A), (1, B))] * 2, [picture((0, A), (1, B)), picture((0, B), (1, A))]
+    assert nearest_accuracy(right, wrong) == 0.5
+    assert math.isnan(nearest_accuracy([picture((0, A))], [picture((0, A))]))
 
 
 @pytest.mark.parametrize(

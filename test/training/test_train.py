@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 
 import numpy as np
@@ -58,6 +59,17 @@ def test_the_weights_it_writes_run(training, street, tmp_path, validated):
     engine = create_engine(load_preset(config.preset), path, "cpu")
     assert np.isfinite(engine.detect([np.zeros((128, 192, 3), np.uint8)]).detections[0].scores).all()
     assert list((tmp_path / "out" / "events").glob("events.out.tfevents*"))
+
+
+def test_several_sequences_are_validated_together(training, street, tmp_path):
+    shutil.copytree(street, street.parent / "again")
+    source = {"format": "mot", "path": "street", "labels": {"pedestrian": "person"}}
+    figures = []
+    for number, validation in enumerate((source, [source, {**source, "path": "again"}])):
+        train(training(validation=validation, validation_stride=2, steps=2), street.parent, tmp_path / str(number))
+        scores = torch.load(tmp_path / str(number) / "last.ckpt", weights_only=True)["callbacks"]
+        figures.append([value["best_model_score"] for key, value in scores.items() if "ModelCheckpoint" in key][:1])
+    assert figures[0] == figures[1]  # the same pictures twice have the same figures
 
 
 def test_averaged_weights_ship_where_they_are_kept(training, street, tmp_path):

@@ -15,7 +15,7 @@ from qdtrack_ros.configuration import ConfigurationError, build
 from qdtrack_ros.data.formats import FORMATS
 from qdtrack_ros.resources import share_path
 from qdtrack_ros.training.config import CROPS, LossConfig, SourceConfig, load_training_config
-from qdtrack_ros.training.sources import cached, every, label_indices, open_pair_sources, open_sequence, weights_file
+from qdtrack_ros.training.sources import cached, every, label_indices, open_pair_sources, open_sequences, weights_file
 
 
 def test_the_recipe_of_the_shipped_model_loads():
@@ -56,9 +56,7 @@ def test_sequences_of_a_source_share_its_weight_by_their_frames(tmp_path):
     config = SourceConfig("bdd100k", "images", "all.json", weight=2.0)
     sources = open_pair_sources(config, tmp_path, ("car",), cache=False)
     assert [(source.name, source.weight) for source in sources] == [("a", 0.5), ("b", 1.5)]
-    with pytest.raises(ConfigurationError, match="has 2 sequences, expected one; choose it by `sequences`"):
-        open_sequence(config, tmp_path)
-    assert open_sequence(dataclasses.replace(config, sequences="b"), tmp_path).name == "b"
+    assert [one.name for one in open_sequences(dataclasses.replace(config, sequences="b"), tmp_path)] == ["b"]
 
 
 def test_the_ablation_learns_from_nothing_that_it_is_tested_on():
@@ -129,10 +127,20 @@ def test_labels_left_out_are_the_preset_s():
         SourceConfig("mot", "x", labels={"*": "car"})
 
 
+def test_validation_is_a_source_or_a_list_of_them(training):
+    source = {"format": "mot", "path": "a"}
+    assert [one.path for one in training(validation=source).validation] == ["a"]
+    both = training(validation=[source, {**source, "path": "b"}]).with_labels(("person",))
+    assert [(one.path, dict(one.labels)) for one in both.validation] == [(n, {"person": "person"}) for n in "ab"]
+    assert training(validation=None).validation is None
+    with pytest.raises(ConfigurationError, match="validation is an empty list"):
+        training(validation=[])
+
+
 def test_a_part_of_a_sequence(training, street):
     (config,) = training().sources
     indices = [
-        [frame.index for frame in open_sequence(dataclasses.replace(config, part=part), street.parent).frames]
+        [frame.index for frame in open_sequences(dataclasses.replace(config, part=part), street.parent)[0].frames]
         for part in ((0.0, 0.5), (0.5, 1.0))
     ]
     assert indices == [[0, 1, 2, 3], [4, 5, 6, 7]]
@@ -149,7 +157,7 @@ def test_wide_objects_are_ignored_where_asked(training, street):
 
 
 def test_cached_frames_look_the_same_and_need_their_files_no_more(training, street):
-    sequence = open_sequence(training().sources[0], street.parent)
+    (sequence,) = open_sequences(training().sources[0], street.parent)
     kept = cached(sequence)
     before = [frame.load() for frame in sequence.frames]
     for picture in (street / "img1").iterdir():
@@ -160,7 +168,7 @@ def test_cached_frames_look_the_same_and_need_their_files_no_more(training, stre
 
 
 def test_every_second_frame(training, street):
-    sequence = open_sequence(training().sources[0], street.parent)
+    (sequence,) = open_sequences(training().sources[0], street.parent)
     assert [f.index for f in every(sequence, 3).frames] == [0, 3, 6]
 
 
