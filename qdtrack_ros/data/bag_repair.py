@@ -1,34 +1,49 @@
 """What is left of damaged bag files (a killed recording, a full disk, a copy cut off), as readable files.
 
+MCAP files that are sound, but not of ROS alone, are made readable, too: rosbags refuses them for a topic of JSON.
+
 Works from the published layouts of MCAP and of rosbag2's SQLite storage. Reading a copy that is whole again is simpler,
 and safer for the original, than reading around the damage.
 """
 
 from __future__ import annotations
 
+import logging
 import shutil
 import sqlite3
 import struct
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from qdtrack_ros.data.types import DataError
 
 _MCAP_MAGIC = b"\x89MCAP0\r\n"
-_MCAP_HEADER, _MCAP_FOOTER, _MCAP_DATA_END = 0x01, 0x02, 0x0F
+_MCAP_HEADER, _MCAP_FOOTER, _MCAP_SCHEMA, _MCAP_CHUNK, _MCAP_DATA_END = 0x01, 0x02, 0x03, 0x06, 0x0F
+_ROS_SCHEMAS = (b"ros2msg", b"ros2idl", b"omgidl", b"")
 _RECORD_HEADER = struct.Struct("<BQ")  # opcode, length of what follows
 _COPY_BYTES = 1 << 20
 
+logger = logging.getLogger(__name__)
 
-def repair(path: Path, folder: Path) -> Path:
+Decompress = Callable[[bytes, str, int, int], bytes]
+"""Content of an MCAP chunk from what is stored, name of the compression, size and checksum; raises when damaged."""
+
+
+def repair(path: Path, folder: Path, decompress: Decompress) -> Path:
     """Copy what can be read of a ``.mcap`` or ``.db3`` file into ``folder``, as a file of the same name.
+
+    Args:
+        path: of the file.
+        folder: for the copy.
+        decompress: unpacks the chunks of MCAP files.
 
     Raises:
         DataError: nothing can be read, or the file is of another kind.
     """
     target = folder / path.name
     if path.suffix == ".mcap":
-        _repair_mcap(path, target)
+        _repair_mcap(path, target, decompress)
     elif path.suffix == ".db3":
         _repair_sqlite(path, target)
     else:
@@ -36,8 +51,11 @@ def repair(path: Path, folder: Path) -> Path:
     return target
 
 
-def _repair_mcap(path: Path, target: Path) -> None:
-    """Keep the complete records before the damage; close the file without an index, which readers then do without."""
+def _repair_mcap(path: Path, target: Path, decompress: Decompress) -> None:
+    """Keep the complete records before the damage, less the chunks that are damaged inside.
+
+    The file is closed without an index, which readers then do without.
+    """
     size = path.stat().st_size
     with path.open("rb") as source, target.open("wb") as copy:
         if source.read(len(_MCAP_MAGIC)) != _MCAP_MAGIC:
@@ -49,14 +67,69 @@ def _repair_mcap(path: Path, target: Path) -> None:
             at_end = opcode in (0, _MCAP_FOOTER, _MCAP_DATA_END)
             if at_end or source.tell() + length > size or (records == 0) != (opcode == _MCAP_HEADER):
                 break
-            copy.write(header)
-            _copy_bytes(source, copy, length)
+            if opcode == _MCAP_HEADER:
+                source.seek(length, 1)
+                copy.write(_record(_MCAP_HEADER, _text(b"ros2") + _text(b"")))
+            elif opcode == _MCAP_SCHEMA:
+                copy.write(_record(_MCAP_SCHEMA, _without_foreign(source.read(length))))
+            elif opcode == _MCAP_CHUNK:
+                copy.write(_sound_chunk(path, source.read(length), decompress))
+            else:
+                copy.write(header)
+                _copy_bytes(source, copy, length)
             records += 1
         if records == 0:
             raise DataError(f"{path}: damaged from its first record on; nothing can be read")
         copy.write(_RECORD_HEADER.pack(_MCAP_DATA_END, 4) + bytes(4))
         copy.write(_RECORD_HEADER.pack(_MCAP_FOOTER, 20) + bytes(20))
         copy.write(_MCAP_MAGIC)
+
+
+def _sound_chunk(path: Path, content: bytes, decompress: Decompress) -> bytes:
+    """A chunk as it is; its records one by one where it has schemas of others than ROS; nothing where it is damaged."""
+    try:
+        _, _, size, checksum = struct.unpack_from("<QQQI", content)
+        compression, place = _text_at(content, 28)
+        unpacked = decompress(content[place + 8 :], compression.decode(), size, checksum)
+        records = [
+            (opcode, _without_foreign(record) if opcode == _MCAP_SCHEMA else record)
+            for opcode, record in _records(unpacked)
+        ]
+    except Exception as error:  # whatever the damage leads to
+        logger.warning("%s: a damaged chunk is left out: %s", path, error)
+        return b""
+    rewritten = b"".join(_record(opcode, record) for opcode, record in records)
+    return _record(_MCAP_CHUNK, content) if rewritten == unpacked else rewritten
+
+
+def _records(content: bytes) -> Iterator[tuple[int, bytes]]:
+    place = 0
+    while place < len(content):
+        opcode, length = _RECORD_HEADER.unpack_from(content, place)
+        place += _RECORD_HEADER.size
+        yield opcode, content[place : place + length]
+        place += length
+
+
+def _without_foreign(schema: bytes) -> bytes:
+    """The record of a schema; of one that ROS does not write only number and name, so that nobody tries to parse it."""
+    name, place = _text_at(schema, 2)
+    encoding, _ = _text_at(schema, place)
+    return schema if encoding in _ROS_SCHEMAS else schema[:2] + _text(name) + _text(b"") + _text(b"")
+
+
+def _record(opcode: int, content: bytes) -> bytes:
+    return _RECORD_HEADER.pack(opcode, len(content)) + content
+
+
+def _text(content: bytes) -> bytes:
+    return struct.pack("<I", len(content)) + content
+
+
+def _text_at(content: bytes, place: int) -> tuple[bytes, int]:
+    """A text and the place after it."""
+    (length,) = struct.unpack_from("<I", content, place)
+    return content[place + 4 : place + 4 + length], place + 4 + length
 
 
 def _copy_bytes(source: BinaryIO, copy: BinaryIO, length: int) -> None:
@@ -67,7 +140,7 @@ def _copy_bytes(source: BinaryIO, copy: BinaryIO, length: int) -> None:
 
 
 def _repair_sqlite(path: Path, target: Path) -> None:
-    """Copy every table row by row up to the first unreadable one.
+    """Copy every table row by row, up to the first unreadable one, and from the end back to the last.
 
     The database is opened in a copy together with its ``-wal`` or ``-journal``, so that SQLite itself takes up what a
     killed recording had not merged yet.
@@ -99,8 +172,10 @@ def _repair_sqlite(path: Path, target: Path) -> None:
 
 def _copy_rows(source: sqlite3.Connection, copy: sqlite3.Connection, table: str) -> None:
     quoted = '"' + table.replace('"', '""') + '"'
-    try:
-        for row in source.execute(f"SELECT * FROM {quoted} ORDER BY rowid"):
-            copy.execute(f"INSERT INTO {quoted} VALUES ({','.join('?' * len(row))})", row)
-    except sqlite3.DatabaseError:
-        return  # the rows before the damage are copied
+    for order in ("ASC", "DESC"):
+        try:
+            for row in source.execute(f"SELECT * FROM {quoted} ORDER BY rowid {order}"):
+                copy.execute(f"INSERT OR IGNORE INTO {quoted} VALUES ({','.join('?' * len(row))})", row)
+            return
+        except sqlite3.DatabaseError:
+            continue  # the rows on this side of the damage are copied

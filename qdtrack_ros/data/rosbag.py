@@ -31,6 +31,8 @@ try:
         QosTime,
     )
     from rosbags.rosbag2 import Reader, StoragePlugin, Writer
+    from rosbags.rosbag2.reader import DirectoryReader
+    from rosbags.rosbag2.storage_mcap import McapReader, decompress
     from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 except ImportError as error:
     raise ImportError("reading and writing bags needs the package rosbags: pip install 'rosbags>=0.11'") from error
@@ -103,7 +105,8 @@ class MessageTypes:
     def add_from_bag(self, connection: Connection) -> None:
         """Take up a definition that the bag itself carries; it is left to ``ensure`` when that one cannot be parsed."""
         text = connection.msgdef.data
-        if connection.msgtype in self.store.fielddefs or connection.msgdef.format is MessageDefinitionFormat.NONE:
+        is_given = bool(text.strip()) and connection.msgdef.format is not MessageDefinitionFormat.NONE
+        if connection.msgtype in self.store.fielddefs or not is_given:
             return
         parse = get_types_from_msg if connection.msgdef.format is MessageDefinitionFormat.MSG else None
         try:
@@ -151,10 +154,11 @@ class BagReader:
         weakref.finalize(self, _close_in_process, os.getpid(), self._stack)
         if not self.path.exists():
             raise DataError(f"{self.path}: no such bag")
+        self._copies: list[Any] = []  # repaired storages
         try:
-            self._readers = self._open()
-            for reader in self._readers:
-                for connection in reader.connections:
+            self._storages = self._open()
+            for storage in self._storages:
+                for connection in storage.connections:
                     self.types.add_from_bag(connection)
         except BaseException:
             self.close()
@@ -178,8 +182,8 @@ class BagReader:
     def topics(self) -> dict[str, BagTopic]:
         """Topics by name, with their type and the number of messages."""
         found: dict[str, BagTopic] = {}
-        for reader in self._readers:
-            for connection in reader.connections:
+        for storage in self._storages:
+            for connection in storage.connections:
                 before = found.get(connection.topic, BagTopic(connection.msgtype, 0, False))
                 latched = before.latched or _is_latched(connection)
                 found[connection.topic] = BagTopic(
@@ -197,26 +201,39 @@ class BagReader:
             start_ns: the first time of recording to give.
             stop_ns: the first time of recording not to give.
         """
-        for reader in self._readers:
-            wanted = [item for item in reader.connections if topics is None or item.topic in topics]
-            if not wanted:
-                continue
-            given = 0
-            stream = iter(reader.messages(wanted, start_ns, stop_ns))
-            while True:
-                try:
-                    connection, stamp_ns, data = next(stream)
-                except StopIteration:
-                    break
-                except Exception as error:  # rosbags raises whatever the damage leads to
-                    logger.warning("%s: damaged after %d messages: %s", reader.path, given, error)
-                    break
-                given += 1
-                yield BagMessage(connection.topic, stamp_ns, connection.msgtype, bytes(data))
+        for place in range(len(self._storages)):
+            yield from self._messages_of(place, topics, start_ns, stop_ns)
 
-    def _open(self) -> list[Reader]:
+    def _messages_of(
+        self, place: int, topics: Collection[str] | None, start_ns: int | None, stop_ns: int | None
+    ) -> Iterator[BagMessage]:
+        """Messages of one file; after damage in its middle goes on with what a repaired copy has beyond that."""
+        storage = self._storages[place]
+        wanted = [item for item in storage.connections if topics is None or item.topic in topics]
+        if not wanted:
+            return
+        given = 0
         try:
-            return [self._open_one(self.path)]
+            for connection, stamp_ns, data in _stream(storage, wanted, start_ns, stop_ns):
+                given += 1
+                start_ns = stamp_ns + 1
+                yield BagMessage(connection.topic, stamp_ns, connection.msgtype, bytes(data))
+            return
+        except Exception as error:  # rosbags raises whatever the damage leads to
+            logger.warning("%s: damaged after %d messages: %s", storage.path, given, error)
+        path = Path(storage.path)
+        if storage in self._copies or path.suffix not in BAG_SUFFIXES:
+            return
+        try:
+            (self._storages[place],) = self._open_repaired(path)
+        except Exception as error:
+            logger.warning("%s: nothing beyond the damage can be read: %s", path, error)
+            return
+        yield from self._messages_of(place, topics, start_ns, stop_ns)
+
+    def _open(self) -> list[Any]:
+        try:
+            return self._open_one(self.path)
         except Exception as error:
             logger.warning("%s: damaged (%s); reading what is left", self.path, error)
         if self.path.is_file():
@@ -225,35 +242,55 @@ class BagReader:
             files = sorted((item for item in self.path.iterdir() if item.suffix in BAG_SUFFIXES), key=_file_order)
         if not files:
             raise DataError(f"{self.path}: not a bag; expected a folder with {METADATA}, or .mcap or .db3 files")
-        readers, faults = [], []
+        storages, faults = [], []
         for file in files:
             try:
-                readers.append(self._open_damaged(file))
+                storages += self._open_damaged(file)
             except Exception as error:
                 faults.append(str(error))
                 logger.warning("%s: left out: %s", file, error)
-        if not readers:
+        if not storages:
             raise DataError(f"{self.path}: nothing can be read: {'; '.join(faults)}")
-        return readers
+        return storages
 
-    def _open_one(self, path: Path) -> Reader:
+    def _open_one(self, path: Path) -> list[Any]:
+        """The files of a bag. What they hold is asked of themselves: a metadata.yaml that was made anew (``ros2 bag
+        reindex``) or is older than they are may have other counts and QoS profiles.
+        """
         journals = [path.with_name(path.name + suffix) for suffix in ("-wal", "-journal")]
         if any(journal.is_file() and journal.stat().st_size > 0 for journal in journals):
             raise DataError("its recording was not closed")
         reader = Reader(path)
         reader.open()
         self._stack.callback(reader.close)
-        return reader
+        whole: Any = reader.storage
+        if isinstance(whole, DirectoryReader) and whole.metadata.compression_mode != "message":
+            return list(whole.storages)
+        return [whole]
 
-    def _open_damaged(self, file: Path) -> Reader:
+    def _open_damaged(self, file: Path) -> list[Any]:
         if file != self.path:  # the folder may be all that is damaged
             try:
                 return self._open_one(file)
             except Exception as error:
                 logger.warning("%s: damaged (%s); reading what is left", file, error)
+        return self._open_repaired(file)
+
+    def _open_repaired(self, file: Path) -> list[Any]:
         folder = tempfile.mkdtemp(prefix="qdtrack-bag-")
         self._stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        return self._open_one(repair(file, Path(folder)))
+        copies = self._open_one(repair(file, Path(folder), decompress))
+        self._copies += copies
+        return copies
+
+
+def _stream(
+    storage: Any, wanted: list[Connection], start_ns: int | None, stop_ns: int | None
+) -> Iterator[tuple[Connection, int, bytes]]:
+    if isinstance(storage, McapReader) and not storage.chunks:
+        # Without an index, rosbags gives up at the first message that is older than the one before it.
+        return storage.messages_scan(wanted, start_ns, stop_ns)
+    return storage.messages(wanted, start_ns, stop_ns)
 
 
 def _close_in_process(pid: int, stack: ExitStack) -> None:

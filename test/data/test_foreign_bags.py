@@ -1,0 +1,179 @@
+"""Bags that other tools wrote: every container, compression and version of the metadata."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qdtrack_ros.data.types import Frame, Sequence
+
+pytest.importorskip("rosbags")
+
+from foreign_bags import write_mcap, write_metadata, write_sqlite, zstd  # noqa: E402
+
+from qdtrack_ros.data.bag_images import write_video_as_bag  # noqa: E402
+from qdtrack_ros.data.rosbag import BagMessage, BagReader  # noqa: E402
+from qdtrack_ros.data.sources import open_source  # noqa: E402
+
+FRAMES = 12
+ALL = list(range(FRAMES))
+
+
+@pytest.fixture
+def messages(tmp_path: Path) -> list[BagMessage]:
+    """The messages of twelve pictures."""
+    frames = [
+        Frame(index, None, 8, 6, (), lambda index=index: np.full((6, 8, 3), index, np.uint8)) for index in range(FRAMES)
+    ]
+    write_video_as_bag(Sequence("video", frames, 10.0, True), tmp_path / "ours")
+    with BagReader(tmp_path / "ours") as reader:
+        return list(reader.messages())
+
+
+def seen(path: Path) -> list[int]:
+    """Pictures of a bag in order, each both while reading on and by its number."""
+    sequence = open_source(path)
+    found = [int(frame.load()[0, 0, 0]) for frame in sequence.frames]
+    assert len(sequence.frames) == len(found) == len(set(found))
+    backwards = [sequence.frames[index] for index in reversed(range(len(found)))]
+    assert [int(frame.load()[0, 0, 0]) for frame in backwards] == found[::-1]
+    return found
+
+
+@pytest.mark.parametrize("compression", ["", "lz4", "zstd", None])
+@pytest.mark.parametrize("indexed", [True, False])
+@pytest.mark.parametrize("in_folder", [True, False])
+def test_mcap(
+    tmp_path: Path,
+    messages: list[BagMessage],
+    compression: str | None,
+    indexed: bool,
+    in_folder: bool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    folder = tmp_path / "bag"
+    folder.mkdir()
+    write_mcap(folder / "bag_0.mcap", messages, compression, indexed)
+    write_metadata(folder, messages, ["bag_0.mcap"], 8, "mcap")
+    assert seen(folder if in_folder else folder / "bag_0.mcap") == ALL
+    assert caplog.messages == []
+
+
+def test_an_index_is_not_needed_to_mix_topics(
+    tmp_path: Path, messages: list[BagMessage], caplog: pytest.LogCaptureFixture
+) -> None:
+    # Two recorders of one process: messages of another topic may come a moment late.
+    late = [message._replace(topic="/late", stamp_ns=message.stamp_ns - 5) for message in messages]
+    mixed = [one for pair in zip(messages, late, strict=True) for one in pair]
+    write_mcap(tmp_path / "a.mcap", mixed, None, False)
+    with BagReader(tmp_path / "a.mcap") as reader:
+        assert len(list(reader.messages())) == 2 * FRAMES
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("version", range(1, 10))
+def test_every_version_of_the_metadata(
+    tmp_path: Path, messages: list[BagMessage], version: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "bag"
+    folder.mkdir()
+    write_sqlite(folder / "bag_0.db3", messages, with_qos=version >= 4)
+    write_metadata(folder, messages, ["bag_0.db3"], version, "sqlite3")
+    assert seen(folder) == ALL
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("mode", ["file", "FILE", "message", "MESSAGE"])
+def test_compressed_sqlite(
+    tmp_path: Path, messages: list[BagMessage], mode: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "bag"
+    folder.mkdir()
+    by_file = mode.lower() == "file"
+    write_sqlite(folder / "bag_0.db3", messages, packed=not by_file)
+    name = "bag_0.db3"
+    if by_file:
+        name = "bag_0.db3.zstd"
+        (folder / name).write_bytes(zstd.compress((folder / "bag_0.db3").read_bytes()))
+        (folder / "bag_0.db3").unlink()
+    more = {"compression_format": "zstd", "compression_mode": mode}
+    write_metadata(folder, messages, [name], 5, "sqlite3", **more)
+    assert seen(folder) == ALL
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("storage", ["sqlite3", "mcap"])
+@pytest.mark.parametrize("metadata", ["there", "missing"])
+def test_split(tmp_path: Path, messages: list[BagMessage], storage: str, metadata: str) -> None:
+    folder = tmp_path / "bag"
+    folder.mkdir()
+    suffix = "db3" if storage == "sqlite3" else "mcap"
+    write: Any = write_sqlite if storage == "sqlite3" else write_mcap
+    names = [f"bag_{number}.{suffix}" for number in range(FRAMES)]
+    for name, message in zip(names, messages, strict=True):
+        write(folder / name, [message])
+    if metadata == "there":
+        write_metadata(folder, messages, names, 6, storage)
+    assert seen(folder) == ALL
+
+
+@pytest.mark.parametrize("storage", ["sqlite3", "mcap"])
+def test_metadata_that_was_made_anew(
+    tmp_path: Path, messages: list[BagMessage], storage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`ros2 bag reindex` knows no QoS profiles; a filter that leaves messages out may leave the metadata alone."""
+    folder = tmp_path / "bag"
+    folder.mkdir()
+    file = "bag_0.db3" if storage == "sqlite3" else "bag_0.mcap"
+    (write_sqlite if storage == "sqlite3" else write_mcap)(folder / file, messages[:5])
+    write_metadata(folder, messages, [file], 3, storage)
+    assert seen(folder) == ALL[:5]
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(("profile", "foreign"), [("", False), ("ros2", True), ("", True)])
+@pytest.mark.parametrize("compression", ["zstd", None])
+@pytest.mark.parametrize("indexed", [True, False])
+def test_mcap_that_is_not_of_ros_alone(
+    tmp_path: Path, messages: list[BagMessage], profile: str, foreign: bool, compression: str | None, indexed: bool
+) -> None:
+    write_mcap(tmp_path / "a.mcap", messages, compression, indexed, profile, foreign)
+    assert seen(tmp_path / "a.mcap") == ALL
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+def test_a_damaged_chunk_costs_its_own_messages_only(
+    tmp_path: Path, messages: list[BagMessage], indexed: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_mcap(tmp_path / "a.mcap", messages, "zstd", indexed)
+    content = bytearray((tmp_path / "a.mcap").read_bytes())
+    second = content.index(b"zstd", content.index(b"zstd") + 1)
+    content[second + 20 : second + 40] = bytes(20)
+    (tmp_path / "a.mcap").write_bytes(content)
+    found = [int(frame.load()[0, 0, 0]) for frame in open_source(tmp_path / "a.mcap").frames]
+    assert found == [*range(4), *range(8, 12)]
+    assert "a damaged chunk is left out" in caplog.text
+
+
+def test_a_damaged_page_costs_its_own_messages_only(
+    tmp_path: Path, messages: list[BagMessage], caplog: pytest.LogCaptureFixture
+) -> None:
+    many = [
+        message._replace(stamp_ns=message.stamp_ns + 10**10 * turn, data=message.data + bytes(600))
+        for turn in range(10)
+        for message in messages
+    ]
+    write_sqlite(tmp_path / "a.db3", many)
+    content = bytearray((tmp_path / "a.db3").read_bytes())
+    middle = len(content) // 2 // 4096 * 4096
+    content[middle : middle + 4096] = b"\xff" * 4096
+    (tmp_path / "a.db3").write_bytes(content)
+    with BagReader(tmp_path / "a.db3") as reader:
+        stamps = [message.stamp_ns for message in reader.messages()]
+    known = [message.stamp_ns for message in many]
+    assert stamps == sorted(stamps) and set(stamps) < set(known) and len(stamps) > len(many) - 12
+    assert stamps[0] == known[0] and stamps[-1] == known[-1]
+    assert "damaged" in caplog.text
