@@ -177,14 +177,15 @@ def check_options(arguments: argparse.Namespace, jobs: Sequence[Job]) -> None:
     """Refuse, before the work, what these sources or this machine cannot give.
 
     Raises:
-        DataError: options and sources do not fit.
+        DataError: options and sources do not fit, or ground truth lacks identities.
         ImportError: what the report or TrackEval's check needs is not installed.
     """
-    from qdtrack_ros.cli.protocols import check_boxes
+    from qdtrack_ros.cli.protocols import check_boxes, check_truths
     from qdtrack_ros.evaluation.cross_check import require_trackeval
     from qdtrack_ros.evaluation.report.page import require_page_packages
 
     check_one_each("--mot", arguments.mot, len(jobs), "sequences")
+    check_truths(jobs)
     if arguments.report is not None:
         check_boxes(jobs, "--report")
         require_page_packages()

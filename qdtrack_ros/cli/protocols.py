@@ -10,7 +10,14 @@ import numpy as np
 from qdtrack_ros.cli.offline import Recording, StageTimes
 from qdtrack_ros.data.types import DataError
 from qdtrack_ros.evaluation.detection import match_detections
-from qdtrack_ros.evaluation.metrics import Metrics, combine, combine_classes, evaluate_frames, prepare_frames
+from qdtrack_ros.evaluation.metrics import (
+    Metrics,
+    check_truth,
+    combine,
+    combine_classes,
+    evaluate_frames,
+    prepare_frames,
+)
 from qdtrack_ros.evaluation.report.page import Scene
 from qdtrack_ros.evaluation.results import EvaluatedSequence, truth_fingerprint
 from qdtrack_ros.evaluation.rules import BDD100K, KITTI, Benchmark, TruthRules, mot_benchmark, open_benchmark, together
@@ -173,6 +180,18 @@ def measure_of(jobs: Sequence[Job]) -> Measure:
         formats = ", ".join(sorted({job.format for job in jobs}))
         raise DataError(f"the sources are of {formats}, which have no figures in common; evaluate them one by one")
     return measures.pop()
+
+
+def check_truths(jobs: Sequence[Job]) -> None:
+    """Refuse ground truth that HOTA, CLEAR and Identity cannot be computed of, before anything is tracked.
+
+    Raises:
+        DataError: a counted box without identity, or an identity twice in a picture.
+    """
+    if measure_of(jobs) is measure_boxes:
+        for job in jobs:
+            for rules in job.benchmark.classes.values():
+                check_truth(job.annotations, rules, job.sequence.name)
 
 
 def check_boxes(jobs: Sequence[Job], what: str) -> None:

@@ -50,12 +50,20 @@ def read_bag_annotations(
             if stamp_ns in found:
                 faults.append(DataFault(reader.path, None, f"{place}: a second array with the stamp {stamp_ns} ns"))
                 continue
-            boxes = []
+            boxes: list[Annotation] = []
             for row, detection in enumerate(detections):
                 try:
-                    boxes.append(_annotation(detection, identities))
+                    box = _annotation(detection, identities)
+                    if box.instance_id is not None and any(box.instance_id == one.instance_id for one in boxes):
+                        raise ValueError(f"identity {detection.id} is that of another box, too")
+                    boxes.append(box)
                 except ValueError as error:
                     faults.append(DataFault(reader.path, None, f"{place}, box {row}: {error}"))
+                except AttributeError as error:
+                    raise DataError(
+                        f"{path}: {name} is of another version of vision_msgs ({error}); expected 4.0 or later, with "
+                        "id, results[].hypothesis and bbox.center.position"
+                    ) from error
             found[stamp_ns] = tuple(boxes)
     if faults:
         raise DataError(f"{path}: {len(faults)} faulty places in the ground truth of {name}", faults)

@@ -106,6 +106,18 @@ def evaluate_sequence(
     return evaluate_frames(prepare_frames(truth, tracks, rules, name), name, check)
 
 
+def check_truth(truth: Sequence[Sequence[Annotation]], rules: TruthRules, name: str = "sequence") -> None:
+    """Find out before the work, not after it, whether ground truth can be evaluated.
+
+    Raises:
+        DataError: a counted box without identity, an identity twice in a frame, a box that is not finite.
+    """
+    for index, rows in enumerate(truth):
+        frame = FrameTruth(rows, rules)
+        place = f"{name}, frame {index}: ground truth"
+        check_identities(place, frame.ids[frame.counted], frame.boxes[frame.counted])
+
+
 def prepare_frames(
     truth: Sequence[Sequence[Annotation]],
     tracks: Sequence[FrameTracks],

@@ -161,3 +161,16 @@ def test_a_report_that_cannot_be_made_is_refused_before_the_work(
     monkeypatch.setattr(engines, "create_engine", lambda *_: pytest.fail("the work has begun"))
     assert cli.main(["evaluate", str(crossing), "--report", str(tmp_path / "report")]) == 1
     assert "pip install jinja2 matplotlib" in capsys.readouterr().err
+
+
+def test_ground_truth_without_identities_is_refused_before_the_work(
+    crossing: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def create(*arguments: Any) -> Any:
+        raise AssertionError("the work began")
+
+    monkeypatch.setattr(engines, "create_engine", create)
+    truth = crossing / "gt" / "gt.txt"
+    truth.write_text(truth.read_text() + "3,-1,1,1,9,9,0,-1,-1,-1\n3,-1,1,1,9,9,1,-1,-1,-1\n")
+    assert cli.main(["evaluate", str(crossing)]) == 1
+    assert "crossing, frame 2: ground truth has a box without identity" in capsys.readouterr().err

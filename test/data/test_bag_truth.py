@@ -81,3 +81,38 @@ def test_the_topic_is_chosen_or_asked_for(tmp_path):
     assert list(read_bag_annotations(path, "/truth")) == [S]
     with pytest.raises(DataError, match="/nothing is none of its topics with boxes"):
         read_bag_annotations(path, "/nothing")
+
+
+def test_an_identity_is_there_once_in_a_picture(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "a") as writer:
+        box = (5.0, 5.0, 2.0, 2.0, "car", "0")
+        add_boxes(writer, "/truth", S, [box, (*box[:5], ""), (*box[:5], ""), box])
+    with pytest.raises(DataError, match="message 0, box 3: identity 0 is that of another box, too"):
+        read_bag_annotations(tmp_path / "a")
+
+
+def test_messages_of_an_older_vision_msgs_are_refused(tmp_path: Path) -> None:
+    definitions = {
+        f"vision_msgs/msg/{name}": text
+        for name, text in {
+            "ObjectHypothesisWithPose": "string id\nfloat64 score",
+            "BoundingBox2D": "geometry_msgs/Pose2D center\nfloat64 size_x\nfloat64 size_y",
+            "Detection2D": "std_msgs/Header header\nvision_msgs/ObjectHypothesisWithPose[] results\n"
+            "vision_msgs/BoundingBox2D bbox",
+            "Detection2DArray": "std_msgs/Header header\nvision_msgs/Detection2D[] detections",
+        }.items()
+    }
+    with BagWriter(tmp_path / "old", definitions=definitions) as writer:
+        new = writer.types.new
+        for name in definitions:
+            writer.types.ensure(name)
+        stamp = new("builtin_interfaces/msg/Time", sec=1, nanosec=0)
+        header = new("std_msgs/msg/Header", stamp=stamp, frame_id="")
+        center = new("geometry_msgs/msg/Pose2D", x=5.0, y=5.0, theta=0.0)
+        box = new("vision_msgs/msg/BoundingBox2D", center=center, size_x=2.0, size_y=2.0)
+        result = new("vision_msgs/msg/ObjectHypothesisWithPose", id="car", score=1.0)
+        found = new("vision_msgs/msg/Detection2D", header=header, results=[result], bbox=box)
+        kind = "vision_msgs/msg/Detection2DArray"
+        writer.add("/truth", kind, new(kind, header=header, detections=[found]), 1)
+    with pytest.raises(DataError, match=r"another version of vision_msgs .* expected 4\.0 or later"):
+        read_bag_annotations(tmp_path / "old")
