@@ -23,7 +23,7 @@ from qdtrack_ros.data.prefetch import prefetched
 from qdtrack_ros.data.types import Annotation, Frame, Image
 from qdtrack_ros.data.types import Sequence as FrameSequence
 from qdtrack_ros.evaluation.report.page import write_report
-from qdtrack_ros.evaluation.results import results_content, write_results
+from qdtrack_ros.evaluation.results import results_head, write_results
 from qdtrack_ros.evaluation.rules import MOT
 from qdtrack_ros.inference.types import Detections, EngineOutput
 from qdtrack_ros.tracking import AssociationConfig
@@ -128,12 +128,13 @@ def main() -> None:
     figures = measure_boxes([job], [recording], ["pedestrian"])
     tell("measured")
     with tempfile.TemporaryDirectory() as folder:
-        content = results_content([scene.evaluated for scene in figures.scenes], {})
-        write_results(Path(folder) / "results.json", content)
+        evaluated = [scene.evaluated for scene in figures.scenes]
+        head = results_head(evaluated, {})
+        write_results(Path(folder) / "results.json", head, evaluated)
         size = (Path(folder) / "results.json").stat().st_size / 2**20
         tell(f"results.json, {size:.0f} MiB")
         if arguments.report:
-            write_report(Path(folder) / "report.html", figures.scenes, content)
+            write_report(Path(folder) / "report.html", figures.scenes, head)
             tell("report.html")
     print(figures.table)
 

@@ -240,7 +240,7 @@ def frames_per_second(recordings: Sequence[Recording]) -> float:
 
 def show(arguments: argparse.Namespace, recorded: Recorded, figures: Figures, failures: Sequence[Failure]) -> bool:
     """Print the figures and write the files; False when TrackEval has others."""
-    from qdtrack_ros.evaluation.results import results_content, write_results
+    from qdtrack_ros.evaluation.results import results_head, write_results
 
     for job in recorded.jobs:
         if len(job.labelled) < job.count:
@@ -261,15 +261,16 @@ def show(arguments: argparse.Namespace, recorded: Recorded, figures: Figures, fa
         "trackeval": ("disagrees" if faults else "agrees") if arguments.trackeval else None,
         **figures.content,
     }
-    content = results_content([scene.evaluated for scene in figures.scenes], facts)
+    evaluated = [scene.evaluated for scene in figures.scenes]
+    head = results_head(evaluated, facts)
     if arguments.json is not None:
-        write_results(arguments.json, content)
+        write_results(arguments.json, head, evaluated)
         print(f"figures: {arguments.json}")
     if arguments.report is not None:
         from qdtrack_ros.evaluation.report.page import write_report
 
-        write_results(arguments.report / RESULTS, content)
-        write_report(arguments.report / PAGE, figures.scenes, content)
+        write_results(arguments.report / RESULTS, head, evaluated)
+        write_report(arguments.report / PAGE, figures.scenes, head)
         print(f"report: {arguments.report / PAGE}")
     return not faults
 

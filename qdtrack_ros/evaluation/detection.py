@@ -79,8 +79,8 @@ def match_detections(
     if len(truth) != len(detections):
         raise DataError(f"ground truth of {len(truth)} images but detections of {len(detections)}; expected as many")
     lenient = replace(rules, forgive_ignored=True)
-    frames = [FrameTruth(annotations, lenient) for annotations in truth]
-    return _together([_match(frame, found, iou) for frame, found in zip(frames, detections, strict=True)])
+    pairs = zip(truth, detections, strict=True)
+    return _together([_match(FrameTruth(rows, lenient), found, iou) for rows, found in pairs])
 
 
 def precision_recall(matches: Sequence[DetectionMatches]) -> PrecisionRecall:

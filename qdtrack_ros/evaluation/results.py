@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -100,8 +100,8 @@ def truth_fingerprint(truth: Sequence[Sequence[Annotation]], rules: TruthRules) 
     return digest.hexdigest()[:16]
 
 
-def results_content(sequences: Sequence[EvaluatedSequence], facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of ``results.json``.
+def results_head(sequences: Sequence[EvaluatedSequence], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of ``results.json`` but for what is there for each sequence.
 
     Args:
         sequences: in the order of the report; none where a benchmark measures something else.
@@ -114,7 +114,6 @@ def results_content(sequences: Sequence[EvaluatedSequence], facts: Mapping[str, 
         **facts,
         "metrics": together and together.metrics._asdict(),
         "hota": together and _over_alpha(together),
-        "sequences": [_sequence_content(sequence) for sequence in sequences],
     }
 
 
@@ -124,6 +123,7 @@ def _over_alpha(result: SequenceResult) -> dict[str, Any]:
 
 
 def _sequence_content(sequence: EvaluatedSequence) -> dict[str, Any]:
+    """Values that are iterators have an item for each frame; of many frames they would be large as Python's lists."""
     switches = [
         {"truth_id": story.truth_id, **switch._asdict()} for story in sequence.histories for switch in story.switches
     ]
@@ -139,9 +139,9 @@ def _sequence_content(sequence: EvaluatedSequence) -> dict[str, Any]:
         "milliseconds": {stage: _numbers(values) for stage, values in sequence.times.items()},
         "switches": sorted(switches, key=lambda switch: switch["frame"]),
         "per_frame": {name: values.tolist() for name, values in sequence.counts._asdict().items()},
-        "truth_ids": [frame.truth_ids.tolist() for frame in sequence.frames],
-        "track_ids": [frame.track_ids.tolist() for frame in sequence.frames],
-        "overlaps": [_overlaps(frame) for frame in sequence.frames],
+        "truth_ids": (frame.truth_ids.tolist() for frame in sequence.frames),
+        "track_ids": (frame.track_ids.tolist() for frame in sequence.frames),
+        "overlaps": (_overlaps(frame) for frame in sequence.frames),
     }
 
 
@@ -169,13 +169,36 @@ def _numbers(values: npt.NDArray[np.float64]) -> list[float | None]:
     return [round(value, 4) if np.isfinite(value) else None for value in values.tolist()]
 
 
-def write_results(path: Path, content: Mapping[str, Any]) -> None:
-    """Write ``results.json``: one line a key, one line a sequence, so that its head can be read by a person."""
-    lines = [f"  {json.dumps(key)}: {_json(value)}" for key, value in content.items() if key != "sequences"]
-    sequences = ",\n".join(f"    {_json(sequence)}" for sequence in content["sequences"])
-    lines.append(f'  "sequences": [\n{sequences}\n  ]')
+def write_results(path: Path, head: Mapping[str, Any], sequences: Sequence[EvaluatedSequence]) -> None:
+    """Write ``results.json``: one line a key, one line a sequence, so that its head can be read by a person.
+
+    Args:
+        path: of the file; it appears whole or not at all.
+        head: as ``results_head`` gives it.
+        sequences: in the order of the report.
+    """
     with replacing(path) as file:
-        file.write(("{\n" + ",\n".join(lines) + "\n}\n").encode())
+        file.write(b"{\n")
+        for key, value in head.items():
+            file.write(f"  {json.dumps(key)}: {_json(value)},\n".encode())
+        file.write(b'  "sequences": [\n')
+        for place, sequence in enumerate(sequences):
+            file.write(b",\n" if place else b"")
+            file.writelines(part.encode() for part in _line(sequence))
+        file.write(b"\n  ]\n}\n")
+
+
+def _line(sequence: EvaluatedSequence) -> Iterator[str]:
+    """The object of a sequence, in parts."""
+    for place, (key, value) in enumerate(_sequence_content(sequence).items()):
+        yield f"{', ' if place else '    {'}{json.dumps(key)}: "
+        if isinstance(value, Iterator):
+            for frame, item in enumerate(value):
+                yield f"{', ' if frame else '['}{_json(item)}"
+            yield "]" if sequence.frames else "[]"
+        else:
+            yield _json(value)
+    yield "}"
 
 
 def _json(value: Any) -> str:

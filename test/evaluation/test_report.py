@@ -23,7 +23,7 @@ from qdtrack_ros.evaluation.report.moments import false_track_moments, missed_mo
 from qdtrack_ros.evaluation.report.page import Scene, render, write_report
 from qdtrack_ros.evaluation.report.pictures import window
 from qdtrack_ros.evaluation.report.timeline import MOST_ROWS, timeline
-from qdtrack_ros.evaluation.results import results_content
+from qdtrack_ros.evaluation.results import results_head
 
 VOID = {"meta", "img", "link", "br", "hr", "input"}
 
@@ -59,7 +59,7 @@ class Page(HTMLParser):
 
 
 def page(*scenes: Scene) -> Page:
-    return Page(render(scenes, results_content([one.evaluated for one in scenes], {"preset": "pedestrian"})))
+    return Page(render(scenes, results_head([one.evaluated for one in scenes], {"preset": "pedestrian"})))
 
 
 def street_scene(seed: int = 0, **quality: object) -> Scene:
@@ -70,7 +70,7 @@ def street_scene(seed: int = 0, **quality: object) -> Scene:
 def test_the_page_needs_nothing_else(tmp_path: Path) -> None:
     one = street_scene(switching=0.1, missing=0.2, false=True)
     path = tmp_path / "new" / "report.html"
-    write_report(path, [one], results_content([one.evaluated], {}))
+    write_report(path, [one], results_head([one.evaluated], {}))
     found = Page(path.read_text(encoding="utf-8"))
     assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in found.elements}
     addresses = [

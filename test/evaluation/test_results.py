@@ -13,7 +13,13 @@ from tracked_scenes import follow, scene, small_street
 
 from qdtrack_ros.data.types import Annotation, DataError
 from qdtrack_ros.evaluation.metrics import evaluate_frames
-from qdtrack_ros.evaluation.results import read_results, results_content, truth_fingerprint, write_results
+from qdtrack_ros.evaluation.results import (
+    EvaluatedSequence,
+    read_results,
+    results_head,
+    truth_fingerprint,
+    write_results,
+)
 from qdtrack_ros.evaluation.rules import MOT20_RULES, MOT_RULES
 
 
@@ -22,10 +28,14 @@ def evaluated(**quality: float):
     return scene(street, follow(street, **quality)).evaluated
 
 
+def write(path: Path, sequences: list[EvaluatedSequence]) -> None:
+    write_results(path, results_head(sequences, {"preset": "pedestrian"}), sequences)
+
+
 def test_what_is_read_back_gives_the_same_metrics(tmp_path: Path) -> None:
     one = evaluated(switching=0.1, missing=0.2, false=True)
     path = tmp_path / "new" / "results.json"
-    write_results(path, results_content([one], {"preset": "pedestrian"}))
+    write(path, [one])
     (back,) = read_results(path)
     assert (back.name, back.truth) == ("synthetic_street", one.truth)
     assert evaluate_frames(back.frames).metrics == one.result.metrics
@@ -35,7 +45,7 @@ def test_the_file_holds_what_its_description_says(tmp_path: Path) -> None:
     one = evaluated(switching=0.2, missing=0.1)
     times = {"inference": np.array([1.5, np.nan, *[2.0] * 22])}
     path = tmp_path / "results.json"
-    write_results(path, results_content([replace(one, times=times)], {"preset": "pedestrian"}))
+    write(path, [replace(one, times=times)])
     content = json.loads(path.read_text(encoding="utf-8"))
     assert content["format"] == "qdtrack results 1" and content["preset"] == "pedestrian" and content["frames"] == 24
     assert len(content["hota"]["alpha"]) == len(content["hota"]["AssA"]) == 19
@@ -51,7 +61,7 @@ def test_the_file_holds_what_its_description_says(tmp_path: Path) -> None:
 
 def test_a_person_can_read_the_head_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
-    write_results(path, results_content([evaluated(), evaluated()], {"preset": "pedestrian"}))
+    write(path, [evaluated(), evaluated()])
     lines = path.read_text(encoding="utf-8").splitlines()
     assert lines[1] == '  "format": "qdtrack results 1",' and len(lines) < 15
 
