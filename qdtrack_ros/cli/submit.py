@@ -76,7 +76,8 @@ def run(arguments: argparse.Namespace) -> int:
     server.write(arguments.output, tracked, preset.labels, listing)
     lost = "".join(f", {count} {reason}" for reason, count in dropped.items())
     frames = sum(len(video.tracks) for video in tracked)
-    print(f"{arguments.output}: tracks of {len(tracked)} sequences, {frames} frames{lost}")
+    count = "1 sequence" if len(tracked) == 1 else f"{len(tracked)} sequences"
+    print(f"{arguments.output}: tracks of {count}, {frames} frames{lost}")
     if len(tracked) < len(videos):
         lacking = f"{len(videos) - len(tracked)} of {len(videos)} sequences are not in the file: do not upload it"
         print(f"qdtrack submit: {'interrupted' if found.is_interrupted else 'error'}: {lacking}", file=sys.stderr)

@@ -40,7 +40,7 @@ def test_the_choices_are_the_servers() -> None:
 def test_motchallenge(bare: Path, tmp_path: Path, folder: str, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "new" / "mot.zip"
     assert submit("mot", tmp_path / folder, output) == 0
-    assert f"{output}: tracks of 1 sequences, 6 frames" in capsys.readouterr().out
+    assert f"{output}: tracks of 1 sequence, 6 frames" in capsys.readouterr().out
     with zipfile.ZipFile(output) as archive:
         assert archive.namelist() == ["crossing.txt"]
         rows = [row.split(",") for row in archive.read("crossing.txt").decode().splitlines()]

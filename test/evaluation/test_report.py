@@ -67,6 +67,15 @@ def street_scene(seed: int = 0, **quality: object) -> Scene:
     return scene(street, follow(street, **quality))
 
 
+def test_classes_and_what_is_left_out_are_on_the_page() -> None:
+    one = street_scene(missing=0.2)
+    metrics = one.evaluated.result.metrics._asdict()
+    facts = {"classes": {"rider": metrics, "overall": metrics}, "failed": [{"source": "bag3", "error": "cut <short>"}]}
+    words = Page(render([one], results_head([one.evaluated], facts))).words
+    assert "Classes" in words and "rider" in words and "bag3 is left out: cut <short>" in words
+    assert "Classes" not in page(one).words
+
+
 def test_the_page_needs_nothing_else(tmp_path: Path) -> None:
     one = street_scene(switching=0.1, missing=0.2, false=True)
     path = tmp_path / "new" / "report.html"

@@ -69,7 +69,7 @@ def write_report(path: Path, scenes: Sequence[Scene], facts: Mapping[str, Any]) 
     Args:
         path: of the file; it appears whole or not at all.
         scenes: the sequences, at least one.
-        facts: the content of ``results.json``, of which the head is shown.
+        facts: the head of ``results.json``.
 
     Raises:
         ImportError: Jinja2 or matplotlib is not installed.
@@ -112,6 +112,7 @@ def render(scenes: Sequence[Scene], facts: Mapping[str, Any]) -> str:
         facts={key: value for key, value in facts.items() if isinstance(value, (str, int, float, list, dict))},
         together=together,
         results=results,
+        videos=len({one.video for one in evaluated}),
         together_ap=curves[0].average,
         average_precisions=[curve.average for curve in curves[1]],
         hota=hota_chart(ALPHAS, together.fields["HOTA"], [result.fields["HOTA"] for result in results]),
