@@ -18,6 +18,7 @@ from qdtrack_ros.cli.offline import FrameTracks, Recording, first_frames, track_
 from qdtrack_ros.cli.parallel import Outcome, run_in_processes, run_on_ray
 from qdtrack_ros.configuration import ConfigurationError
 from qdtrack_ros.data.mot import read_mot_annotations
+from qdtrack_ros.data.types import DataError
 from qdtrack_ros.data.types import Sequence as FrameSequence
 from qdtrack_ros.evaluation.rules import Benchmark
 from qdtrack_ros.inference import engine as engines
@@ -181,8 +182,14 @@ def _record(
 
 
 def track_source(task: Task) -> Tracked:
-    """Open a sequence and an engine, and track; the work of one worker."""
-    (video,) = task.open(task.source)
+    """Open a sequence and an engine, and track; the work of one worker.
+
+    Raises:
+        DataError: several sequences of the source have the name of this one.
+    """
+    video, *others = task.open(task.source)
+    if others:
+        raise DataError(f"{len(others) + 1} sequences are named {video.sequence.name}: track them with one job")
     with engines.opened(_engine(task.model)) as engine:
         return Tracked(_track(engine, task, video, quiet=True), engine.name, engine.model_id)
 

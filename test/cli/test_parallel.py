@@ -8,14 +8,18 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from tasks import die_at_first, seen_gpus, square, warn
 
 from qdtrack_ros.cli import parallel
 from qdtrack_ros.cli.parallel import Outcome, run_in_processes, run_on_ray
-from qdtrack_ros.cli.record import Model
+from qdtrack_ros.cli.record import Model, Task, track_source
 from qdtrack_ros.configuration import ConfigurationError
+from qdtrack_ros.data.types import DataError
+from qdtrack_ros.data.types import Sequence as FrameSequence
 from qdtrack_ros.inference.presets import load_preset
 
 Run = Callable[..., Iterator[Outcome]]
@@ -107,6 +111,13 @@ def test_tasks_of_a_cluster_with_gpus_claim_one_each(cluster: Callable[[int], st
 )
 def test_what_needs_no_gpu_claims_none(device: str, engine: str, asked: float | None, claimed: float | None) -> None:
     assert Model(load_preset("pedestrian"), None, device, engine, 1, asked).claimed_gpus == claimed
+
+
+def test_a_worker_refuses_two_sequences_of_one_name() -> None:
+    video: Any = SimpleNamespace(source=None, sequence=FrameSequence("a", (), None, True), count=0)
+    task = Task(None, lambda _: [video, video], Model(load_preset("pedestrian"), None, "cpu", "auto", 1), ())
+    with pytest.raises(DataError, match="2 sequences are named a: track them with one job"):
+        track_source(task)
 
 
 def test_a_numbered_gpu_is_for_ray_to_choose() -> None:
