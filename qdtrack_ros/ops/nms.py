@@ -84,3 +84,52 @@ def multiclass_nms(
     if max_detections >= 0:
         keep = keep[:max_detections]
     return NMSResult(candidates[keep], class_scores[indices[keep]], labels[keep], indices[keep])
+
+
+class FixedPoint(NamedTuple):
+    """Result of :func:`fixed_point_nms`.
+
+    Attributes:
+        keep: bool [..., N], what greedy suppression keeps, where ``converged`` says so.
+        converged: bool [...], whether the last step changed nothing.
+    """
+
+    keep: Tensor
+    converged: Tensor
+
+
+def fixed_point_nms(
+    boxes: Tensor, valid: Tensor, iou_threshold: float, steps: int, labels: Tensor | None = None
+) -> FixedPoint:
+    """NMS without loops over boxes or shapes that depend on data: matrix steps to the fixed point.
+
+    A box is kept when no better box that is itself kept overlaps it by more than the threshold. Greedy NMS is the one
+    solution of that. Starting from all boxes, step t makes every box right that at most t - 1 boxes in a chain, each
+    suppressing the next, lie before: a step that changes nothing has found the solution.
+
+    Args:
+        boxes: [..., N, 4] by falling score; of two equal scores the first counts as better.
+        valid: bool [..., N], false for slots that hold nothing.
+        iou_threshold: a box is suppressed by a better one that overlaps it by more.
+        steps: at least 1; raising it lets longer chains of overlapping boxes converge, and costs time.
+        labels: [..., N]; boxes of different labels do not suppress each other. None: all are of one.
+    """
+    x1, y1, x2, y2 = boxes.unbind(-1)
+    width = torch.minimum(x2[..., :, None], x2[..., None, :]) - torch.maximum(x1[..., :, None], x1[..., None, :])
+    height = torch.minimum(y2[..., :, None], y2[..., None, :]) - torch.maximum(y1[..., :, None], y1[..., None, :])
+    intersection = width.clamp(min=0) * height.clamp(min=0)
+    areas = (x2 - x1) * (y2 - y1)
+    union = areas[..., :, None] + areas[..., None, :] - intersection
+    # A product in place of the quotient: two empty boxes do not overlap, without a division by zero.
+    overlaps = intersection > iou_threshold * union
+    if labels is not None:
+        overlaps = overlaps & (labels[..., :, None] == labels[..., None, :])
+    count = boxes.shape[-2]
+    before = torch.ones(count, count, dtype=torch.bool, device=boxes.device).triu(1)
+    suppresses = (overlaps & before).to(boxes.dtype)
+    keep, converged = valid, valid
+    for _ in range(steps):
+        suppressed = (keep.to(boxes.dtype)[..., None, :] @ suppresses)[..., 0, :] > 0
+        changed = valid & ~suppressed
+        converged, keep = changed == keep, changed
+    return FixedPoint(keep, converged.all(dim=-1))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from qdtrack_ros.ops import nms as nms_module
 from qdtrack_ros.ops.boxes import pairwise_iou
-from qdtrack_ros.ops.nms import multiclass_nms, per_level_nms
+from qdtrack_ros.ops.nms import fixed_point_nms, multiclass_nms, per_level_nms
 
 
 def greedy(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> list[int]:
@@ -92,3 +92,53 @@ def test_limit_keeps_the_best():
 def test_no_input_gives_no_output():
     result = multiclass_nms(torch.zeros(0, 8), torch.zeros(0, 3), 0.05, 0.5, 100)
     assert result.boxes.shape == (0, 4) and result.labels.dtype == torch.int64
+
+
+def fixed_point(boxes: Tensor, labels: Tensor | None, threshold: float, steps: int) -> tuple[list[int], bool]:
+    result = fixed_point_nms(boxes, torch.ones(len(boxes), dtype=torch.bool), threshold, steps, labels)
+    return result.keep.nonzero().squeeze(1).tolist(), bool(result.converged)
+
+
+def by_falling_score(count: int) -> Tensor:
+    return torch.arange(count, 0, -1, dtype=torch.float32)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 60), st.sampled_from([0.0, 0.3, 0.5, 0.7, 1.0]), st.integers(1, 8))
+def test_a_fixed_point_is_what_greedy_keeps(seed, count, threshold, steps):
+    boxes, _, groups = random_boxes(seed, count)
+    kept, converged = fixed_point(boxes, groups, threshold, steps)
+    expected = greedy(boxes, by_falling_score(count), groups, threshold)
+    if converged:
+        assert kept == expected
+    complete, converged = fixed_point(boxes, groups, threshold, count + 1)
+    assert converged and complete == expected
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(*[st.integers(0, 6)] * 4), min_size=1, max_size=25), st.sampled_from([0.25, 0.5]))
+def test_a_fixed_point_on_boxes_that_repeat_touch_and_are_empty(corners, threshold):
+    boxes = torch.tensor([[x, y, x + w, y + h] for x, y, w, h in corners], dtype=torch.float32)
+    kept, converged = fixed_point(boxes, None, threshold, len(boxes) + 1)
+    assert converged
+    assert kept == greedy(boxes, by_falling_score(len(boxes)), torch.zeros(len(boxes)), threshold)
+
+
+@pytest.mark.parametrize("length", [2, 15, 16, 17, 40])
+def test_a_chain_longer_than_the_steps_is_told_not_hidden(length):
+    # Each box overlaps the next alone: whether one stays depends on all before it.
+    x = torch.arange(length) * 4.0
+    boxes = torch.stack([x, x * 0, x + 10, x * 0 + 10], dim=1)
+    kept, converged = fixed_point(boxes, None, 0.3, 16)
+    expected = greedy(boxes, by_falling_score(length), torch.zeros(length), 0.3)
+    assert expected == list(range(0, length, 2))
+    assert converged == (length <= 16)
+    assert (kept == expected) or not converged
+
+
+def test_empty_slots_neither_stay_nor_suppress():
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 10], [1, 0, 11, 10], [50, 50, 60, 60]]).expand(2, 4, 4)
+    valid = torch.tensor([[False, True, True, True], [True, False, False, False]])
+    result = fixed_point_nms(boxes, valid, 0.5, 4)
+    assert result.keep.tolist() == [[False, True, False, True], [True, False, False, False]]
+    assert result.converged.tolist() == [True, True]

@@ -1,0 +1,182 @@
+"""The static form against the reference form: the same detections for every preset's architecture, or a flag."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from qdtrack_ros.models import ModelConfig, ProposalConfig, QDTrack, RawDetections
+from qdtrack_ros.models.static import StaticQDTrack, Unpacked, unpack
+from qdtrack_ros.ops.boxes import pairwise_iou
+
+MEAN, STD = (120.0, 115.0, 100.0), (60.0, 58.0, 57.0)
+SIZE = (96, 128)
+
+SMALL = ModelConfig(
+    num_classes=2,
+    backbone="efficientnet_lite0",
+    fpn_channels=32,
+    fpn_first_stride=8,
+    fpn_levels=4,
+    anchor_scales=(4.0,),
+    proposals=ProposalConfig(50, 0.7, 40),
+    box_fc_channels=32,
+    max_detections=20,
+    embedding_convs=1,
+    embedding_conv_channels=32,
+    embedding_fc_channels=0,
+    embedding_dim=16,
+)
+ARCHITECTURES = {
+    "small": SMALL,
+    "trunk": replace(SMALL, embedding_from="trunk", embedding_roi_size=(24, 12), num_classes=1),
+    "unclipped": replace(SMALL, clip_boxes=False),
+    "many classes": replace(SMALL, num_classes=40, score_threshold=0.0001, max_detections=60),
+    "one set of deltas": replace(SMALL, num_classes=5, class_agnostic_boxes=True),
+    "resnet": replace(SMALL, backbone="resnet50", fpn_first_stride=4, fpn_levels=5, embedding_fc_channels=32),
+    "caffe": replace(SMALL, backbone="resnet50", backbone_style="caffe", fpn_first_stride=4, clip_boxes=False),
+}
+
+
+def random_network(config: ModelConfig) -> QDTrack:
+    """With scores and boxes that vary, and BatchNorm statistics that are not those of a fresh one."""
+    torch.manual_seed(3)
+    network = QDTrack(config).eval()
+    torch.nn.init.normal_(network.box_head.classifier.weight, std=0.3)
+    torch.nn.init.normal_(network.box_head.regressor.weight, std=0.2)
+    torch.nn.init.normal_(network.rpn.deltas.weight, std=0.02)
+    torch.nn.init.normal_(network.embedding_head.embed.weight, std=0.1)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_mean, -0.2, 0.2)
+            torch.nn.init.uniform_(module.running_var, 0.6, 1.6)
+            torch.nn.init.uniform_(module.weight, 0.5, 0.8)
+    return network
+
+
+def static_form(network: QDTrack, **options: object) -> StaticQDTrack:
+    return StaticQDTrack(network, SIZE, MEAN, STD, bgr=False, **options)
+
+
+def detect(network: QDTrack, pictures: Tensor, sizes: Tensor) -> list[RawDetections]:
+    """The reference form on the same pictures, prepared by hand."""
+    images = (pictures.flip(3).permute(0, 3, 1, 2).float() - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[
+        :, None, None
+    ]
+    for image, (height, width) in zip(images, sizes.int().tolist(), strict=True):
+        image[:, height:] = 0
+        image[:, :, width:] = 0
+    with torch.inference_mode():
+        return network(images, [(int(h), int(w)) for h, w in sizes], [(1.0, 1.0)] * len(images))
+
+
+def run(form: StaticQDTrack, pictures: Tensor, sizes: Tensor) -> list[Unpacked]:
+    with torch.inference_mode():
+        return unpack(form(pictures, sizes))
+
+
+def share_found(static: Unpacked, reference: RawDetections) -> float:
+    """The part of the reference's detections that the static form has: IoU > 0.95, same label, score and embedding."""
+    used = static.scores > 0
+    assert used.sum() == used.int().cumprod(0).sum(), "a free slot before one in use"
+    if not len(reference.boxes):
+        return float(used.sum() == 0)
+    same = pairwise_iou(reference.boxes, static.boxes[used]) > 0.95
+    same &= reference.labels[:, None] == static.labels[used].long()
+    same &= (reference.scores[:, None] - static.scores[used]).abs() < 1e-3
+    same &= (reference.embeddings[:, None] - static.embeddings[used]).abs().amax(dim=2) < 1e-2
+    return float(same.any(dim=1).float().mean()) if used.sum() == len(reference.boxes) else 0.0
+
+
+@pytest.fixture
+def pictures(synthetic_image) -> Tensor:
+    return torch.from_numpy(np.stack([synthetic_image(seed, *SIZE) for seed in (1, 2, 3)]))
+
+
+SIZES = torch.tensor([[96.0, 128.0], [96.0, 128.0], [70.0, 101.0]])
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_detections_are_those_of_the_reference_form(name, pictures):
+    network = random_network(ARCHITECTURES[name])
+    expected = detect(network, pictures, SIZES)
+    assert min(len(one.boxes) for one in expected) > 5
+    found = run(static_form(network), pictures, SIZES)
+    assert all(one.exact and one.finite for one in found)
+    assert [share_found(a, b) for a, b in zip(found, expected, strict=True)] == [1.0] * 3
+
+
+@pytest.mark.parametrize("name", ["small", "trunk", "resnet"])
+def test_the_atlas_finds_the_same(name, pictures):
+    network = random_network(ARCHITECTURES[name])
+    # Boxes of ordinary shapes: what the atlas samples less often than RoIAlign is tested in test_fixed_roi.py.
+    torch.nn.init.normal_(network.box_head.regressor.weight, std=0.01)
+    torch.nn.init.normal_(network.rpn.deltas.weight, std=0.001)
+    expected = detect(network, pictures, SIZES)
+    found = run(static_form(network, pooling="atlas"), pictures, SIZES)
+    assert min(share_found(a, b) for a, b in zip(found, expected, strict=True)) >= 0.95
+
+
+def test_what_lies_in_the_padding_does_not_matter(pictures):
+    form = static_form(random_network(SMALL))
+    dirty = pictures.clone()
+    dirty[2, 70:] = 255
+    dirty[2, :, 101:] = 17
+    assert torch.equal(run(form, dirty, SIZES)[2].boxes, run(form, pictures, SIZES)[2].boxes)
+
+
+def test_blue_first_networks_read_the_picture_as_it_is(pictures):
+    network = random_network(SMALL)
+    rgb = run(static_form(network), pictures.flip(3), SIZES)[0]
+    bgr = run(StaticQDTrack(network, SIZE, MEAN, STD, bgr=True), pictures, SIZES)[0]
+    torch.testing.assert_close(rgb.boxes, bgr.boxes, atol=1e-3, rtol=0)
+
+
+def test_too_few_steps_of_suppression_are_flagged(pictures):
+    form = static_form(random_network(SMALL), nms_steps=1)
+    assert not all(one.exact for one in run(form, pictures, SIZES))
+
+
+def test_candidates_without_a_slot_are_flagged_unless_all_detections_are_found(pictures):
+    network = random_network(ARCHITECTURES["many classes"])
+    form = static_form(network)
+    form.candidates = 60
+    assert not any(one.exact for one in run(form, pictures, SIZES))
+    few = static_form(random_network(replace(ARCHITECTURES["many classes"], max_detections=3)))
+    few.candidates = 400
+    found = run(few, pictures, SIZES)
+    expected = detect(few_network(few), pictures, SIZES)
+    assert all(one.exact for one in found)
+    assert [share_found(a, b) for a, b in zip(found, expected, strict=True)] == [1.0] * 3
+
+
+def few_network(form: StaticQDTrack) -> QDTrack:
+    return random_network(form.config)
+
+
+@pytest.mark.parametrize("part", ["neck.lateral_convs.0.bias", "rpn.deltas.bias", "box_head.regressor.bias"])
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_a_network_that_overflows_is_flagged(part, value, pictures):
+    network = random_network(SMALL)
+    dict(network.named_parameters())[part].data[0] = value
+    assert not any(one.finite for one in run(static_form(network), pictures, SIZES))
+
+
+def test_half_precision_keeps_boxes_and_scores_in_float32(pictures):
+    network = random_network(SMALL)
+    form = static_form(network, dtype=torch.bfloat16)
+    (packed,) = {one.boxes.dtype for one in run(form, pictures, SIZES)}
+    assert packed == torch.float32
+    assert all(one.finite and (one.scores > 0).any() for one in run(form, pictures, SIZES))
+
+
+def test_wrong_shapes_and_poolings_are_named():
+    network = QDTrack(SMALL)
+    with pytest.raises(ValueError, match=r"input_size is \(90, 128\); expected \(height, width\), multiples of 32"):
+        StaticQDTrack(network, (90, 128), MEAN, STD, False)
+    with pytest.raises(ValueError, match="pooling is 'roi'; expected one of roi_align, atlas"):
+        static_form(network, pooling="roi")
