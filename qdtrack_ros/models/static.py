@@ -63,6 +63,9 @@ class StaticQDTrack(nn.Module):
         dtype: of the weights and feature maps; boxes, scores, pooling and suppression are float32 always.
     """
 
+    mean: Tensor
+    inverse_std: Tensor
+
     def __init__(
         self,
         network: QDTrack,
@@ -256,5 +259,5 @@ def _rows(table: Tensor, index: Tensor) -> Tensor:
 
 
 def _all_finite(values: Tensor) -> Tensor:
-    """bool [B] of values [B, N]. A comparison, which every engine answers with false for NaN."""
+    """Flags [B] of values [B, N]. A comparison, which every engine answers with false for NaN."""
     return (values.abs() <= torch.finfo(values.dtype).max).all(dim=1)
