@@ -24,7 +24,7 @@ LAYERS = (
 HEIGHT = {name: len(LAYERS) - line for line, names in enumerate(LAYERS) for name in names}
 
 # Library -> where it may be imported: a folder (ends in /) or a file. Of a folder marked SINGLE, by one file only.
-SINGLE = {"onnxruntime", "tensorrt", "tensorrt_rtx_bindings"}
+SINGLE = {"onnx", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx_bindings"}
 ALLOWED = {
     "rclpy": "node/",
     "qdtrack_ros.msg": "node/",
@@ -36,7 +36,9 @@ ALLOWED = {
     "rosbags": "data/rosbag.py",
     "pyarrow": "data/waymo.py",
     "ray": "cli/parallel.py",
+    "onnx": "inference/",
     "onnxruntime": "inference/",
+    "openvino": "inference/",
     "tensorrt": "inference/",
     "tensorrt_rtx_bindings": "inference/",
 }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import time
+import importlib.util
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,85 +15,22 @@ import torch
 from qdtrack_ros.catalogue import WeightsEntry, cached, load_catalogue, public_weights
 from qdtrack_ros.configuration import ConfigurationError
 from qdtrack_ros.files import file_sha256
-from qdtrack_ros.inference.preprocess import preprocess
 from qdtrack_ros.inference.presets import Preset
-from qdtrack_ros.inference.types import Detections, Engine, EngineOutput
+from qdtrack_ros.inference.reference_engine import ReferenceEngine
+from qdtrack_ros.inference.static_engine import Backend, StaticEngine
+from qdtrack_ros.inference.types import Detections, Engine, EngineError, EngineOutput
 from qdtrack_ros.models.checkpoint import CheckpointError, load_weights
-from qdtrack_ros.models.qdtrack import QDTrack, RawDetections
+from qdtrack_ros.models.qdtrack import QDTrack
 from qdtrack_ros.resources import share_path
 
-ENGINES = ("auto", "torch", "noop")
-FORMS = ("auto", "reference")
+__all__ = ["EngineError", "NoopEngine", "choose_device", "create_engine", "opened", "resolve_weights"]
+
+ENGINES = ("auto", "torch", "openvino", "onnxruntime", "noop")
+FORMS = ("auto", "reference", "static")
 DEVICES = ("auto", "cpu", "cuda")
+PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 
-
-class EngineError(RuntimeError):
-    """An engine that cannot be built as asked; the message says what to do."""
-
-
-class TorchEngine:
-    """The reference form, run eagerly by PyTorch.
-
-    Args:
-        preset: network, input and labels.
-        weights: file of the weights.
-        device: device to run on.
-
-    Raises:
-        CheckpointError: the weights cannot be used.
-    """
-
-    def __init__(self, preset: Preset, weights: Path, device: torch.device) -> None:
-        self._model: QDTrack | None = QDTrack(preset.model)
-        self.model_id = load_weights(self._model, weights, preset.labels)
-        self._model.eval().requires_grad_(False)
-        self._model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._config = preset.preprocess
-        self._device = device
-        self.embedding_dim = preset.model.embedding_dim
-        self.name = f"torch {device} fp32"
-
-    @torch.inference_mode()
-    def detect(self, images: Sequence[npt.NDArray[np.uint8]]) -> EngineOutput:
-        """See :class:`Engine`."""
-        if self._model is None:
-            raise EngineError("the engine is closed; create a new one")
-        start = time.perf_counter()
-        batch = preprocess(images, self._config)
-        tensor = torch.from_numpy(batch.images).to(self._device)
-        prepared = time.perf_counter()
-        with _full_precision(self._device):
-            raw = self._model(tensor, batch.image_sizes, batch.scale_factors)
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        inferred = time.perf_counter()
-        detections = [_to_host(one) for one in raw]
-        done = time.perf_counter()
-        return EngineOutput(detections, 1e3 * (prepared - start), 1e3 * (inferred - prepared), 1e3 * (done - inferred))
-
-    def warmup(self) -> None:
-        """Run on blank pictures; the first calls choose kernels and allocate memory."""
-        for _ in range(2):
-            self.detect([np.zeros((480, 640, 3), np.uint8)])
-
-    def close(self) -> None:
-        """Drop the model and free the device's cache."""
-        self._model = None
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-
-
-@contextlib.contextmanager
-def _full_precision(device: torch.device) -> Iterator[None]:
-    """No TensorFloat-32 in convolutions, which PyTorch allows by itself: ten bits of mantissa move boxes and scores."""
-    if device.type != "cuda":
-        yield
-        return
-    cudnn = torch.backends.cudnn
-    with cudnn.flags(
-        enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False
-    ):
-        yield
+log = logging.getLogger(__name__)
 
 
 class NoopEngine:
@@ -113,12 +51,6 @@ class NoopEngine:
 
     def close(self) -> None:
         """Nothing to free."""
-
-
-def _to_host(raw: RawDetections) -> Detections:
-    order = raw.scores.argsort(descending=True, stable=True)
-    boxes, scores, labels, embeddings = (tensor[order].cpu().numpy() for tensor in raw)
-    return Detections(boxes, scores, labels, embeddings)
 
 
 def choose_device(device: str) -> torch.device:
@@ -193,31 +125,86 @@ def create_engine(
     device: str = "auto",
     engine: str = "auto",
     form: str = "auto",
+    precision: str = "auto",
+    input_size: tuple[int, int] | None = None,
 ) -> Engine:
-    """Build an engine, ready for :meth:`Engine.warmup`.
+    """Build an engine, ready for :meth:`Engine.warmup`. Its name, which is logged, says what it is.
 
     Args:
         preset: what to run.
         weights: file of the weights, or the name of one that `qdtrack weights get` fetched; None or empty takes the
             preset's own.
         device: ``auto`` (CUDA if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
-        engine: ``auto`` (the quickest that works, today ``torch``), ``torch``, or ``noop``, which finds nothing and
-            measures everything around the network.
-        form: ``auto`` or ``reference``: eager, any picture size. The ``static`` form is not in this version.
+        engine: ``torch``; ``openvino`` or ``onnxruntime``, which run the static form; ``noop``, which finds nothing and
+            measures everything around the network; or ``auto``: on the CPU ``openvino`` where it is installed, else
+            ``torch``; on CUDA ``torch``.
+        form: ``reference``: eager, any picture size. ``static``: fixed shapes, a graph for each size of input.
+            ``auto``: the reference form for ``torch``, the static one for the others.
+        precision: ``fp32``; ``fp16`` or ``bf16`` for weights and feature maps of ``torch``'s static form. ``auto`` is
+            ``fp32``.
+        input_size: (width, height) that all pictures are fitted into, static form only; None takes each picture's own.
 
     Raises:
-        EngineError: the engine, the form or the device cannot be had.
+        EngineError: the engine, the form, the precision or the device cannot be had. There is no silent fallback.
         CheckpointError: the weights cannot be used.
     """
-    if form == "static":
-        raise EngineError("form 'static' is not available in this version; use auto or reference")
-    if form not in FORMS:
-        raise EngineError(f"form {form!r} is unknown; use one of {', '.join(FORMS)}")
-    if engine not in ENGINES:
-        raise EngineError(f"engine {engine!r} is unknown; use one of {', '.join(ENGINES)}")
+    for what, value, known in (
+        ("form", form, FORMS),
+        ("engine", engine, ENGINES),
+        ("precision", precision, PRECISIONS),
+    ):
+        if value not in known:
+            raise EngineError(f"{what} {value!r} is unknown; use one of {', '.join(known)}")
     if engine == "noop":
         return NoopEngine(preset.model.embedding_dim)
-    return TorchEngine(preset, resolve_weights(preset, weights), choose_device(device))
+    chosen = choose_device(device)
+    if engine == "auto":
+        engine = _best_engine(chosen, form)
+    if form == "auto":
+        form = "reference" if engine == "torch" and precision == "auto" and input_size is None else "static"
+    precision = "fp32" if precision == "auto" else precision
+    backend = _backend(engine, form, chosen, precision)
+    if backend is None and input_size is not None:
+        raise EngineError("form reference takes every picture in its own size; leave input_size out, or use static")
+    network = QDTrack(preset.model)
+    model_id = load_weights(network, resolve_weights(preset, weights), preset.labels)
+    built: Engine = (
+        ReferenceEngine(network, model_id, preset.preprocess, chosen)
+        if backend is None
+        else StaticEngine(network, model_id, preset.preprocess, backend, input_size)
+    )
+    log.info("engine: %s", built.name)
+    return built
+
+
+def _best_engine(device: torch.device, form: str) -> str:
+    """The quickest one, by docs/deployment.md, of those that are installed."""
+    if device.type == "cpu" and form != "reference" and importlib.util.find_spec("openvino") is not None:
+        return "openvino"
+    return "torch"
+
+
+def _backend(engine: str, form: str, device: torch.device, precision: str) -> Backend | None:
+    """What runs the static form; None for the reference form."""
+    if form == "reference":
+        if engine != "torch" or precision != "fp32":
+            raise EngineError(f"form reference runs in torch fp32 only, not in {engine} {precision}; use form static")
+        return None
+    if engine == "torch":
+        from qdtrack_ros.inference.torch_backend import torch_backend
+
+        return torch_backend(device, precision)
+    if precision != "fp32":
+        raise EngineError(f"engine {engine} runs in fp32 only, not in {precision}; engine torch has fp16 and bf16")
+    if engine == "onnxruntime":
+        from qdtrack_ros.inference.onnxruntime_backend import onnxruntime_backend
+
+        return onnxruntime_backend(device)
+    if device.type != "cpu":
+        raise EngineError(f"engine openvino runs on the CPU, not on {device}; use device cpu, or engine torch")
+    from qdtrack_ros.inference.openvino_backend import openvino_backend
+
+    return openvino_backend()
 
 
 @contextlib.contextmanager

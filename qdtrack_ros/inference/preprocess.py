@@ -78,6 +78,27 @@ def resized_size(height: int, width: int, image_scale: tuple[int, int]) -> tuple
     return max(int(height * factor + 0.5), 1), max(int(width * factor + 0.5), 1)
 
 
+def padded_size(height: int, width: int, multiple: int) -> tuple[int, int]:
+    """(height, width) of the smallest network input that a resized picture fits into."""
+    return -(-height // multiple) * multiple, -(-width // multiple) * multiple
+
+
+def resized(image: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """A picture [H, W, 3] of another (height, width); itself where that is its own."""
+    if size == image.shape[:2]:
+        return image
+    return np.asarray(cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def letterboxed_size(height: int, width: int, config: PreprocessConfig, canvas: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of a picture resized for a network input of fixed (height, width): smaller where it must be."""
+    new_h, new_w = resized_size(height, width, config.image_scale)
+    factor = min(1.0, canvas[0] / new_h, canvas[1] / new_w)
+    if factor == 1.0:
+        return new_h, new_w
+    return min(max(int(new_h * factor + 0.5), 1), canvas[0]), min(max(int(new_w * factor + 0.5), 1), canvas[1])
+
+
 def preprocess(images: Sequence[npt.NDArray[np.uint8]], config: PreprocessConfig) -> Batch:
     """Prepare pictures for the network.
 
@@ -86,18 +107,10 @@ def preprocess(images: Sequence[npt.NDArray[np.uint8]], config: PreprocessConfig
             moves its detections a little: pictures of one size are best kept together.
         config: see :class:`PreprocessConfig`.
     """
-    prepared, sizes, factors = [], [], []
-    for image in images:
-        height, width = image.shape[:2]
-        new_h, new_w = resized_size(height, width, config.image_scale)
-        if (new_h, new_w) != (height, width):
-            image = np.asarray(cv2.resize(image, (new_w, new_h), interpolation=cv2.INTER_LINEAR), np.uint8)
-        prepared.append(image)
-        sizes.append((new_h, new_w))
-        factors.append((new_w / width, new_h / height))
-    multiple = config.pad_multiple
-    batch_h = -(-max(h for h, _ in sizes) // multiple) * multiple
-    batch_w = -(-max(w for _, w in sizes) // multiple) * multiple
+    sizes = [resized_size(image.shape[0], image.shape[1], config.image_scale) for image in images]
+    prepared = [resized(image, size) for image, size in zip(images, sizes, strict=True)]
+    factors = [(w / image.shape[1], h / image.shape[0]) for image, (h, w) in zip(images, sizes, strict=True)]
+    batch_h, batch_w = padded_size(max(h for h, _ in sizes), max(w for _, w in sizes), config.pad_multiple)
     # Channels last in memory: the layout in which convolutions are quickest on a CPU and on tensor cores.
     batch = np.zeros((len(images), batch_h, batch_w, 3), np.float32)
     mean, inverse_std = np.array(config.mean, np.float32), np.float32(1) / np.array(config.std, np.float32)

@@ -56,6 +56,10 @@ class EngineOutput(NamedTuple):
     postprocess_ms: float
 
 
+class EngineError(RuntimeError):
+    """An engine that cannot be built or used as asked; the message says what to do."""
+
+
 class Engine(Protocol):
     """Whatever turns images into detections with embeddings.
 

@@ -46,7 +46,7 @@ def pictures(synthetic_image):
 
 
 def test_detections_have_their_shapes_and_lie_in_the_source_picture(preset, weights, model, pictures):
-    with opened(create_engine(preset, weights, "cpu")) as engine:
+    with opened(create_engine(preset, weights, "cpu", "torch")) as engine:
         engine.warmup()
         output = engine.detect(pictures)
     assert engine.name == "torch cpu fp32" and engine.embedding_dim == 16
@@ -70,7 +70,7 @@ def test_detections_have_their_shapes_and_lie_in_the_source_picture(preset, weig
 
 def test_a_batch_gives_what_each_picture_gives(preset, weights, pictures):
     same_size = [pictures[0], np.ascontiguousarray(pictures[0][::-1])]
-    with opened(create_engine(preset, weights, "cpu")) as engine:
+    with opened(create_engine(preset, weights, "cpu", "torch")) as engine:
         together = engine.detect(same_size).detections
         for picture, found in zip(same_size, together, strict=True):
             (alone,) = engine.detect([picture]).detections
@@ -80,7 +80,7 @@ def test_a_batch_gives_what_each_picture_gives(preset, weights, pictures):
 
 
 def test_two_runs_are_the_same_bit_for_bit(preset, weights, pictures):
-    with opened(create_engine(preset, weights, "cpu")) as engine:
+    with opened(create_engine(preset, weights, "cpu", "torch")) as engine:
         first, second = (engine.detect(pictures[:1]).detections[0] for _ in range(2))
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
@@ -89,7 +89,7 @@ def test_nothing_found_is_empty_with_the_right_shapes(preset, tmp_path):
     network = QDTrack(preset.model)
     torch.nn.init.constant_(network.box_head.classifier.bias[2:], 50.0)  # all background
     save_weights(network, tmp_path / "blind.safetensors")
-    with opened(create_engine(preset, tmp_path / "blind.safetensors", "cpu")) as engine:
+    with opened(create_engine(preset, tmp_path / "blind.safetensors", "cpu", "torch")) as engine:
         (found,) = engine.detect([np.zeros((48, 64, 3), np.uint8)]).detections
     assert found.boxes.shape == (0, 4) and found.embeddings.shape == (0, 16)
     assert found.scores.dtype == np.float32 and found.labels.dtype == np.int64
@@ -124,7 +124,7 @@ def test_one_bad_picture_leaves_the_others_of_its_batch_alone(model, pictures):
 
 
 def test_a_closed_engine_says_so(preset, weights, pictures):
-    engine = create_engine(preset, weights, "cpu")
+    engine = create_engine(preset, weights, "cpu", "torch")
     engine.close()
     with pytest.raises(EngineError, match="closed"):
         engine.detect(pictures[:1])
@@ -140,7 +140,9 @@ def test_noop_finds_nothing_and_needs_no_weights(preset, pictures):
 
 
 def test_unknown_engines_and_devices_are_named(preset, weights):
-    with pytest.raises(EngineError, match=r"engine 'tensort' is unknown; use one of auto, torch, noop"):
+    with pytest.raises(
+        EngineError, match=r"engine 'tensort' is unknown; use one of auto, torch, openvino, onnxruntime, noop"
+    ):
         create_engine(preset, weights, engine="tensort")
     with pytest.raises(EngineError, match=r"device 'gpu' is unknown; use one of"):
         create_engine(preset, weights, device="gpu")

@@ -17,7 +17,7 @@ def pyramid(batch: int = 2, channels: int = 5) -> list[Tensor]:
 
 
 def regions(count: int, largest: float, margin: float, longest: float = 1.5) -> Tensor:
-    """[2, count, 4], up to ``margin`` pixels outside, sides about ``largest`` at most, one ``longest`` times the other."""
+    """Boxes [2, count, 4] up to ``margin`` pixels outside; sides up to ``largest``, one ``longest`` times the other."""
     generator = torch.Generator().manual_seed(2)
     span = torch.tensor([SIZE[1], SIZE[0]]) + 2 * margin
     corners = torch.rand(2, count, 2, generator=generator) * span - margin

@@ -1,0 +1,67 @@
+"""The static form in ONNX Runtime."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from qdtrack_ros.inference.onnx_file import INPUTS, onnx_bytes
+from qdtrack_ros.inference.static_engine import Backend
+from qdtrack_ros.inference.types import EngineError
+from qdtrack_ros.models.static import StaticQDTrack
+
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+def onnxruntime_backend(device: torch.device) -> Backend:
+    """Run graphs on the CPU, with the threads that PyTorch would take, or on a GPU.
+
+    Raises:
+        EngineError: ONNX Runtime is not installed, or not for this device.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        package = "onnxruntime-gpu" if device.type == "cuda" else "onnxruntime"
+        raise EngineError(f"engine onnxruntime needs a package that is not installed: pip install {package}") from error
+    provider = _PROVIDERS[device.type]
+    if provider not in onnxruntime.get_available_providers():
+        raise EngineError(
+            f"this ONNX Runtime has no {provider} (it has {', '.join(onnxruntime.get_available_providers())}): "
+            "pip install onnxruntime-gpu in place of onnxruntime"
+        )
+
+    def build(form: StaticQDTrack, batch: int) -> OnnxRuntimeGraph:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        # Threads that wait in a loop take the cores from whatever else runs: the node, a player, another session.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        choice = (provider, {"device_id": device.index or 0}) if device.type == "cuda" else provider
+        session = onnxruntime.InferenceSession(onnx_bytes(form, batch), options, providers=[choice])
+        if provider not in session.get_providers():
+            raise EngineError(
+                f"ONNX Runtime could not use {provider}: its log above says why. Install the CUDA and cuDNN that this "
+                "onnxruntime-gpu wants, or choose device cpu"
+            )
+        return OnnxRuntimeGraph(session)
+
+    return Backend(f"onnxruntime {device} fp32", build, batched=device.type == "cuda")
+
+
+class OnnxRuntimeGraph:
+    """A session.
+
+    Args:
+        session: ``onnxruntime.InferenceSession``.
+    """
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    def run(self, images: npt.NDArray[np.uint8], sizes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """See :class:`Graph`."""
+        packed: npt.NDArray[np.float32] = self._session.run(None, dict(zip(INPUTS, (images, sizes), strict=True)))[0]
+        return packed

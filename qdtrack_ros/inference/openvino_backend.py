@@ -1,0 +1,57 @@
+"""The static form in OpenVINO, on the CPU."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from qdtrack_ros.inference.onnx_file import onnx_bytes
+from qdtrack_ros.inference.static_engine import Backend
+from qdtrack_ros.inference.types import EngineError
+from qdtrack_ros.models.static import StaticQDTrack
+
+
+def openvino_backend() -> Backend:
+    """Run graphs on the threads that PyTorch would take.
+
+    In float32 whatever the processor: OpenVINO would round coordinates to bfloat16 too, where that is quicker.
+
+    Raises:
+        EngineError: OpenVINO is not installed.
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise EngineError("engine openvino needs a package that is not installed: pip install openvino") from error
+    core = openvino.Core()
+    settings = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "ENABLE_CPU_PINNING": False,  # several processes would all be pinned to the same cores
+    }
+
+    def build(form: StaticQDTrack, batch: int) -> OpenVinoGraph:
+        model = core.read_model(io.BytesIO(onnx_bytes(form, batch)))
+        return OpenVinoGraph(core.compile_model(model, "CPU", settings).create_infer_request())
+
+    return Backend("openvino cpu fp32", build)
+
+
+class OpenVinoGraph:
+    """A compiled graph.
+
+    Args:
+        request: of the compiled model.
+    """
+
+    def __init__(self, request: openvino.InferRequest) -> None:  # type: ignore[name-defined] # noqa: F821
+        self._request = request
+
+    def run(self, images: npt.NDArray[np.uint8], sizes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """See :class:`Graph`."""
+        packed: npt.NDArray[np.float32] = self._request.infer([images, sizes], share_inputs=True)[0]
+        return packed

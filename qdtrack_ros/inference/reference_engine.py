@@ -1,0 +1,83 @@
+"""The reference form of the network, run eagerly by PyTorch."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from qdtrack_ros.inference.preprocess import PreprocessConfig, preprocess
+from qdtrack_ros.inference.types import Detections, EngineError, EngineOutput
+from qdtrack_ros.models.qdtrack import QDTrack, RawDetections
+
+
+class ReferenceEngine:
+    """The reference form: any picture size, exact operators.
+
+    Args:
+        network: with its weights.
+        model_id: hash of the weights.
+        config: input.
+        device: device to run on.
+    """
+
+    def __init__(self, network: QDTrack, model_id: str, config: PreprocessConfig, device: torch.device) -> None:
+        self._model: QDTrack | None = network.eval().requires_grad_(False)
+        self._model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._config = config
+        self._device = device
+        self.model_id = model_id
+        self.embedding_dim = network.config.embedding_dim
+        self.name = f"torch {device} fp32"
+
+    @torch.inference_mode()
+    def detect(self, images: Sequence[npt.NDArray[np.uint8]]) -> EngineOutput:
+        """See :class:`Engine`."""
+        if self._model is None:
+            raise EngineError("the engine is closed; create a new one")
+        start = time.perf_counter()
+        batch = preprocess(images, self._config)
+        tensor = torch.from_numpy(batch.images).to(self._device)
+        prepared = time.perf_counter()
+        with full_precision(self._device):
+            raw = self._model(tensor, batch.image_sizes, batch.scale_factors)
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        inferred = time.perf_counter()
+        detections = [_to_host(one) for one in raw]
+        done = time.perf_counter()
+        return EngineOutput(detections, 1e3 * (prepared - start), 1e3 * (inferred - prepared), 1e3 * (done - inferred))
+
+    def warmup(self) -> None:
+        """Run on blank pictures; the first calls choose kernels and allocate memory."""
+        for _ in range(2):
+            self.detect([np.zeros((480, 640, 3), np.uint8)])
+
+    def close(self) -> None:
+        """Drop the model and free the device's cache."""
+        self._model = None
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+@contextlib.contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """No TensorFloat-32 in convolutions, which PyTorch allows by itself: ten bits of mantissa move boxes and scores."""
+    if device.type != "cuda":
+        yield
+        return
+    cudnn = torch.backends.cudnn
+    with cudnn.flags(
+        enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False
+    ):
+        yield
+
+
+def _to_host(raw: RawDetections) -> Detections:
+    order = raw.scores.argsort(descending=True, stable=True)
+    boxes, scores, labels, embeddings = (tensor[order].cpu().numpy() for tensor in raw)
+    return Detections(boxes, scores, labels, embeddings)

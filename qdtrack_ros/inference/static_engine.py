@@ -1,0 +1,203 @@
+"""The static form behind the engines' interface: pictures into fixed shapes, what runs them, detections out."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from qdtrack_ros.inference.preprocess import PreprocessConfig, letterboxed_size, padded_size, resized, resized_size
+from qdtrack_ros.inference.reference_engine import ReferenceEngine
+from qdtrack_ros.inference.types import Detections, EngineError, EngineOutput
+from qdtrack_ros.models.qdtrack import QDTrack
+from qdtrack_ros.models.static import StaticQDTrack, unpack
+
+log = logging.getLogger(__name__)
+
+KEPT_GRAPHS = 4  # input shapes that an engine is ready for; a camera's size rarely changes
+
+
+class Graph(Protocol):
+    """One shape of the static form, ready to run."""
+
+    def run(self, images: npt.NDArray[np.uint8], sizes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Packed detections of uint8 [B, H, W, 3] and (height, width) [B, 2]; see ``StaticQDTrack.forward``.
+
+        The result may be overwritten by the next call.
+        """
+        ...
+
+
+class Backend(NamedTuple):
+    """What runs graphs.
+
+    Attributes:
+        name: as in an engine's name, e.g. ``openvino cpu fp32``.
+        build: makes a graph of a form for batches of a size.
+        batched: whether pictures of one shape run as one batch; else one by one, which a CPU does as quickly.
+        pooling: the form's.
+        dtype: the form's.
+    """
+
+    name: str
+    build: Callable[[StaticQDTrack, int], Graph]
+    batched: bool = False
+    pooling: str = "roi_align"
+    dtype: torch.dtype = torch.float32
+
+
+class _Slot(NamedTuple):
+    """A picture's way through the network: its place in the batch, its resized size, the input's (height, width)."""
+
+    picture: int
+    size: tuple[int, int]
+    canvas: tuple[int, int]
+
+
+class StaticEngine:
+    """The static form, a graph for every shape of input that comes up.
+
+    Where a graph says that its result is not exact, which takes a crowd of boxes that none of its limits was made for,
+    the picture goes through the reference form on the CPU: slowly, and with a warning.
+
+    Args:
+        network: with its weights.
+        model_id: hash of the weights.
+        config: input.
+        backend: what runs the graphs.
+        input_size: (width, height) of the network's input, into which all pictures are fitted. None: that of each
+            picture, padded as little as it must be; a new size costs the time to build a graph.
+    """
+
+    def __init__(
+        self,
+        network: QDTrack,
+        model_id: str,
+        config: PreprocessConfig,
+        backend: Backend,
+        input_size: tuple[int, int] | None = None,
+    ) -> None:
+        if config.pad_multiple % 32:
+            raise EngineError(f"the static form pads to multiples of 32, the preset to {config.pad_multiple}")
+        self._network: QDTrack | None = network.eval().requires_grad_(False)
+        self._config = config
+        self._backend = backend
+        self._canvas = None
+        if input_size is not None:
+            self._canvas = padded_size(input_size[1], input_size[0], config.pad_multiple)
+        self._graphs: dict[tuple[int, int, int], Graph] = {}
+        self._buffers: dict[tuple[int, int, int], npt.NDArray[np.uint8]] = {}
+        self._reference: ReferenceEngine | None = None
+        self.inexact_pictures = 0
+        self.model_id = model_id
+        self.embedding_dim = network.config.embedding_dim
+        self.name = f"{backend.name} static"
+
+    def detect(self, images: Sequence[npt.NDArray[np.uint8]]) -> EngineOutput:
+        """See :class:`Engine`."""
+        groups: dict[tuple[int, int], list[_Slot]] = {}
+        for index, image in enumerate(images):
+            slot = self._slot(index, image.shape[0], image.shape[1])
+            groups.setdefault(slot.canvas, []).append(slot)
+        found: list[Detections] = [Detections.empty(self.embedding_dim)] * len(images)
+        times = np.zeros(3)
+        for group in groups.values():
+            parts = [group] if self._backend.batched else [[slot] for slot in group]
+            for part in parts:
+                times += self._detect(images, part, found)
+        return EngineOutput(found, *(float(part) for part in 1e3 * times))
+
+    def warmup(self) -> None:
+        """Run on a blank picture of the size that the preset resizes to; others build their graph when they come."""
+        width, height = self._config.image_scale if self._canvas is None else (self._canvas[1], self._canvas[0])
+        if (width, height) != (0, 0):
+            self.detect([np.zeros((height, width, 3), np.uint8)])
+
+    def close(self) -> None:
+        """Drop the network and the graphs."""
+        self._network = self._reference = None
+        self._graphs.clear()
+        self._buffers.clear()
+
+    def _slot(self, index: int, height: int, width: int) -> _Slot:
+        if self._canvas is not None:
+            return _Slot(index, letterboxed_size(height, width, self._config, self._canvas), self._canvas)
+        size = resized_size(height, width, self._config.image_scale)
+        return _Slot(index, size, padded_size(*size, self._config.pad_multiple))
+
+    def _detect(
+        self, images: Sequence[npt.NDArray[np.uint8]], slots: Sequence[_Slot], found: list[Detections]
+    ) -> npt.NDArray[np.float64]:
+        """Fill in the detections of pictures of one shape; seconds of preparing, inference and the rest."""
+        key = (*slots[0].canvas, len(slots))
+        graph = self._graph(key)
+        start = time.perf_counter()
+        batch = self._buffers[key]
+        for place, slot in zip(batch, slots, strict=True):
+            place[: slot.size[0], : slot.size[1]] = resized(images[slot.picture], slot.size)
+        sizes = np.array([slot.size for slot in slots], np.float32)
+        prepared = time.perf_counter()
+        packed = graph.run(batch, sizes)
+        inferred = time.perf_counter()
+        for slot, one in zip(slots, unpack(torch.from_numpy(packed)), strict=True):
+            image = images[slot.picture]
+            if not one.finite:
+                found[slot.picture] = _not_finite(self.embedding_dim)
+            elif not one.exact:
+                found[slot.picture] = self._by_reference(image)
+            else:
+                used = int((one.scores > 0).sum())
+                factors = np.array([slot.size[1] / image.shape[1], slot.size[0] / image.shape[0]] * 2, np.float32)
+                found[slot.picture] = Detections(
+                    (one.boxes[:used].numpy() / factors).astype(np.float32),
+                    one.scores[:used].numpy().copy(),
+                    one.labels[:used].long().numpy(),
+                    one.embeddings[:used].numpy().copy(),
+                )
+        return np.array([prepared - start, inferred - prepared, time.perf_counter() - inferred])
+
+    def _graph(self, key: tuple[int, int, int]) -> Graph:
+        if self._network is None:
+            raise EngineError("the engine is closed; create a new one")
+        graph = self._graphs.pop(key, None)
+        if graph is None:
+            height, width, batch = key
+            config = self._config
+            form = StaticQDTrack(
+                self._network,
+                (height, width),
+                config.mean,
+                config.std,
+                config.channel_order == "bgr",
+                self._backend.pooling,
+                dtype=self._backend.dtype,
+            )
+            graph = self._backend.build(form.eval(), batch)
+            self._buffers[key] = np.zeros((batch, height, width, 3), np.uint8)
+        self._graphs[key] = graph  # the latest used is the last
+        for oldest in list(self._graphs)[:-KEPT_GRAPHS]:
+            del self._graphs[oldest], self._buffers[oldest]
+        return graph
+
+    def _by_reference(self, image: npt.NDArray[np.uint8]) -> Detections:
+        assert self._network is not None
+        if self._reference is None:
+            log.warning(
+                "%s: a picture has more overlapping boxes than the static form is exact for; it goes through the "
+                "reference form, on the CPU, and so does every other one of this kind",
+                self.name,
+            )
+            self._reference = ReferenceEngine(self._network, self.model_id, self._config, torch.device("cpu"))
+        self.inexact_pictures += 1
+        return self._reference.detect([image]).detections[0]
+
+
+def _not_finite(embedding_dim: int) -> Detections:
+    """What the reference form gives for a network that overflows: nothing at all would pass for an empty street."""
+    nan = np.float32("nan")
+    return Detections(np.full((1, 4), nan), np.full(1, nan), np.zeros(1, np.int64), np.full((1, embedding_dim), nan))

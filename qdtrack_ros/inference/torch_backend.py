@@ -1,0 +1,89 @@
+"""The static form in PyTorch: eager, compiled, or as a CUDA graph."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from qdtrack_ros.inference.reference_engine import full_precision
+from qdtrack_ros.inference.static_engine import Backend, Graph
+from qdtrack_ros.models.static import StaticQDTrack
+
+PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def torch_backend(device: torch.device, precision: str = "fp32", compiled: bool = False) -> Backend:
+    """Run graphs on a device: eagerly on the CPU, as CUDA graphs on a GPU, and compiled first where asked for."""
+
+    def build(form: StaticQDTrack, batch: int) -> Graph:
+        if device.type == "cuda":
+            return CudaGraph(form, batch, device, compiled)
+        return EagerGraph(form, compiled)
+
+    name = f"torch {device} {precision}{' compiled' if compiled else ''}"
+    return Backend(name, build, batched=device.type == "cuda", dtype=PRECISIONS[precision])
+
+
+class EagerGraph:
+    """Operator by operator on the CPU."""
+
+    def __init__(self, form: StaticQDTrack, compiled: bool) -> None:
+        self._form = torch.compile(form, fullgraph=True) if compiled else form
+
+    @torch.inference_mode()
+    def run(self, images: npt.NDArray[np.uint8], sizes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """See :class:`Graph`."""
+        packed: Tensor = self._form(torch.from_numpy(images), torch.from_numpy(sizes))
+        return packed.numpy()
+
+
+class CudaGraph:
+    """One launch for the whole network, from pinned memory to pinned memory.
+
+    Args:
+        form: the static form.
+        batch: pictures at once.
+        device: a CUDA device.
+        compiled: compile before capturing.
+    """
+
+    def __init__(self, form: StaticQDTrack, batch: int, device: torch.device, compiled: bool) -> None:
+        height, width = form.input_size
+        self._host_images = torch.zeros(batch, height, width, 3, dtype=torch.uint8).pin_memory()
+        self._host_sizes = torch.tensor([[height, width]] * batch, dtype=torch.float32).pin_memory()
+        self._images, self._sizes = self._host_images.to(device), self._host_sizes.to(device)
+        self._device = device
+        form.to(device)
+        module = torch.compile(form, fullgraph=True) if compiled else form
+        with torch.inference_mode(), full_precision(device):
+            stream = torch.cuda.Stream(device)
+            stream.wait_stream(torch.cuda.current_stream(device))
+            with torch.cuda.stream(stream):
+                for _ in range(3):  # choose kernels and allocate before the capture
+                    module(self._images, self._sizes)
+            torch.cuda.current_stream(device).wait_stream(stream)
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph):
+                self._packed = module(self._images, self._sizes)
+        self._result = torch.empty_like(self._packed, device="cpu").pin_memory()
+        self._done = torch.cuda.Event()
+
+    @torch.inference_mode()
+    def run(self, images: npt.NDArray[np.uint8], sizes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """See :class:`Graph`."""
+        self._host_images.copy_(torch.from_numpy(images))
+        self._host_sizes.copy_(torch.from_numpy(sizes))
+        self.launch()
+        self._done.synchronize()
+        return self._result.numpy()
+
+    def launch(self) -> None:
+        """Copy in, run, copy out, without waiting for any of it."""
+        with torch.cuda.device(self._device):
+            self._images.copy_(self._host_images, non_blocking=True)
+            self._sizes.copy_(self._host_sizes, non_blocking=True)
+            self.graph.replay()
+            self._result.copy_(self._packed, non_blocking=True)
+            self._done.record()

@@ -1,0 +1,193 @@
+"""The static form behind each engine: what the reference form finds, whatever the picture's size, or an error."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from qdtrack_ros.data.synthetic import street
+from qdtrack_ros.inference import static_engine
+from qdtrack_ros.inference.engine import EngineError, create_engine, opened
+from qdtrack_ros.inference.preprocess import letterboxed_size
+from qdtrack_ros.inference.presets import load_preset
+from qdtrack_ros.inference.static_engine import StaticEngine
+from qdtrack_ros.inference.tracker import Tracker
+from qdtrack_ros.models import QDTrack
+from qdtrack_ros.models.checkpoint import save_weights
+from qdtrack_ros.models.static import StaticQDTrack
+
+ENGINES = ["torch", "openvino", "onnxruntime"]
+
+
+@pytest.fixture(params=ENGINES)
+def engine_name(request):
+    if request.param != "torch":
+        pytest.importorskip(request.param)
+    return request.param
+
+
+@pytest.fixture
+def preset(tiny_preset):
+    return load_preset(str(tiny_preset))
+
+
+@pytest.fixture
+def weights(preset, tmp_path):
+    torch.manual_seed(0)
+    network = QDTrack(preset.model)
+    torch.nn.init.normal_(network.box_head.classifier.weight, std=0.3)
+    torch.nn.init.normal_(network.embedding_head.embed.weight, std=0.1)
+    save_weights(network, tmp_path / "model.safetensors", half=False)
+    return tmp_path / "model.safetensors"
+
+
+@pytest.fixture
+def pictures(synthetic_image):
+    """Of three sizes; the second is taller than wide, the third far longer than the input."""
+    return [synthetic_image(1, 96, 128), synthetic_image(2, 200, 150), synthetic_image(3, 33, 517)]
+
+
+def assert_same(found, expected):
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    np.testing.assert_allclose(found.boxes, expected.boxes, atol=1e-2)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
+    np.testing.assert_allclose(found.embeddings, expected.embeddings, atol=1e-3)
+    assert [(a.dtype, a.shape) for a in found] == [(a.dtype, a.shape) for a in expected]
+
+
+def test_every_engine_finds_what_the_reference_form_finds(preset, weights, pictures, engine_name):
+    with opened(create_engine(preset, weights, "cpu", engine_name, form="static")) as engine:
+        engine.warmup()
+        output = engine.detect(pictures)
+        again = engine.detect(pictures)
+    assert engine.name == f"{engine_name} cpu fp32 static" and engine.embedding_dim == 16
+    assert min(output.preprocess_ms, output.inference_ms, output.postprocess_ms) >= 0
+    with opened(create_engine(preset, weights, "cpu", "torch")) as reference:
+        assert engine.model_id == reference.model_id
+        for picture, found, second in zip(pictures, output.detections, again.detections, strict=True):
+            (expected,) = reference.detect([picture]).detections
+            assert len(expected.scores) > 3
+            assert_same(found, expected)
+            assert all(np.array_equal(a, b) for a, b in zip(found, second, strict=True))
+
+
+def test_results_do_not_change_with_the_next_call(preset, weights, pictures, engine_name):
+    with opened(create_engine(preset, weights, "cpu", engine_name, form="static")) as engine:
+        (first,) = engine.detect(pictures[:1]).detections
+        kept = [part.copy() for part in first]
+        engine.detect([255 - pictures[0]])
+    assert all(np.array_equal(a, b) for a, b in zip(first, kept, strict=True))
+
+
+def test_a_fixed_input_takes_pictures_of_every_shape(preset, weights, pictures):
+    with opened(create_engine(preset, weights, "cpu", "torch", "static", input_size=(128, 96))) as engine:
+        found = engine.detect(pictures).detections
+        assert list(engine._graphs) == [(96, 128, 1)]
+    for picture, one in zip(pictures, found, strict=True):
+        assert len(one.scores) > 3
+        assert one.boxes.min() >= 0 and (one.boxes.max(axis=0)[2:] <= np.array(picture.shape[1::-1]) + 1e-2).all()
+        assert one.boxes[:, 2].max() > 0.5 * picture.shape[1] and one.boxes[:, 3].max() > 0.5 * picture.shape[0]
+    with opened(create_engine(preset, weights, "cpu", "torch")) as reference:
+        assert_same(found[0], reference.detect(pictures[:1]).detections[0])
+
+
+def test_letterboxing_keeps_the_shape_of_a_picture(preset):
+    config = preset.preprocess
+    assert letterboxed_size(96, 128, config, (96, 128)) == (96, 128)
+    height, width = letterboxed_size(200, 150, config, (96, 128))
+    assert height == 96 and width == 72
+    assert letterboxed_size(1, 5000, config, (96, 128)) == (1, 128)
+
+
+def test_few_input_shapes_are_kept(preset, weights, monkeypatch):
+    monkeypatch.setattr(static_engine, "KEPT_GRAPHS", 2)
+    with opened(create_engine(preset, weights, "cpu", "torch", "static")) as engine:
+        for height in (96, 64, 96, 32):
+            engine.detect([np.zeros((height, 128, 3), np.uint8)])
+        assert list(engine._graphs) == [(96, 128, 1), (32, 128, 1)]
+        assert list(engine._buffers) == list(engine._graphs)
+
+
+def test_a_picture_beyond_the_limits_goes_through_the_reference_form(preset, weights, pictures, monkeypatch, caplog):
+    class Hasty(StaticQDTrack):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options, nms_steps=1)
+
+    monkeypatch.setattr(static_engine, "StaticQDTrack", Hasty)
+    with opened(create_engine(preset, weights, "cpu", "torch", "static")) as engine, caplog.at_level(logging.WARNING):
+        found = engine.detect([pictures[0], pictures[0]]).detections
+        assert isinstance(engine, StaticEngine) and engine.inexact_pictures == 2
+    assert len(caplog.records) == 1 and "goes through the reference form" in caplog.text
+    with opened(create_engine(preset, weights, "cpu", "torch")) as reference:
+        for one in found:
+            assert_same(one, reference.detect(pictures[:1]).detections[0])
+
+
+def test_a_network_that_overflows_does_not_look_like_an_empty_street(preset, tmp_path, pictures, engine_name):
+    network = QDTrack(preset.model)
+    for layer in (network.rpn.conv, network.rpn.deltas):
+        layer.weight.data *= 1e25  # a file with infinite values would not be read
+    save_weights(network, tmp_path / "broken.safetensors", half=False)
+    with opened(create_engine(preset, tmp_path / "broken.safetensors", "cpu", engine_name, "static")) as engine:
+        (found,) = engine.detect(pictures[:1]).detections
+    assert not found.is_finite and len(found.scores) == 1 and found.embeddings.shape == (1, 16)
+
+
+def test_a_closed_engine_says_so(preset, weights, pictures):
+    engine = create_engine(preset, weights, "cpu", "torch", "static")
+    engine.close()
+    with pytest.raises(EngineError, match="closed"):
+        engine.detect(pictures[:1])
+
+
+def test_auto_takes_openvino_where_it_is_installed_and_its_name_says_so(preset, weights, monkeypatch):
+    pytest.importorskip("openvino")
+    assert create_engine(preset, weights, "cpu").name == "openvino cpu fp32 static"
+    assert create_engine(preset, weights, "cpu", form="reference").name == "torch cpu fp32"
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert create_engine(preset, weights, "cpu").name == "torch cpu fp32"
+    assert create_engine(preset, weights, "cpu", form="static").name == "torch cpu fp32 static"
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_a_missing_package_is_named_with_the_line_that_installs_it(preset, weights, name, monkeypatch):
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(EngineError, match=rf"engine {name} needs a package that is not installed: pip install {name}"):
+        create_engine(preset, weights, "cpu", name)
+
+
+def test_combinations_that_cannot_be_had_are_refused(preset, weights):
+    with pytest.raises(EngineError, match="precision 'int8' is unknown; use one of auto, fp32, fp16, bf16"):
+        create_engine(preset, weights, "cpu", precision="int8")
+    with pytest.raises(EngineError, match="form 'fast' is unknown; use one of auto, reference, static"):
+        create_engine(preset, weights, "cpu", form="fast")
+    with pytest.raises(EngineError, match="form reference runs in torch fp32 only, not in openvino fp32"):
+        create_engine(preset, weights, "cpu", "openvino", "reference")
+    with pytest.raises(EngineError, match="engine openvino runs in fp32 only, not in fp16"):
+        create_engine(preset, weights, "cpu", "openvino", precision="fp16")
+    with pytest.raises(EngineError, match="every picture in its own size; leave input_size out"):
+        create_engine(preset, weights, "cpu", "torch", "reference", input_size=(128, 96))
+
+
+def test_half_precision_of_torch(preset, weights, pictures):
+    with opened(create_engine(preset, weights, "cpu", "torch", precision="bf16")) as engine:
+        assert engine.name == "torch cpu bf16 static"
+        (found,) = engine.detect(pictures[:1]).detections
+    assert found.is_finite and len(found.scores) > 3 and found.boxes.dtype == np.float32
+
+
+def test_tracks_of_the_shipped_model_are_those_of_the_reference_form(engine_name):
+    frames = [frame.load() for frame in street(8, (320, 240)).frames]
+    ids = []
+    for engine, form in (("torch", "reference"), (engine_name, "static")):
+        tracker = Tracker.from_preset("pedestrian", device="cpu", engine=engine, form=form)
+        ids.append([tracker(frame) for frame in frames])
+        tracker.engine.close()
+    assert any(len(tracks.ids) for tracks in ids[0])
+    for expected, found in zip(*ids, strict=True):
+        np.testing.assert_array_equal(found.ids, expected.ids)
+        np.testing.assert_allclose(found.boxes, expected.boxes, atol=0.05)
