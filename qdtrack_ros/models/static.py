@@ -127,7 +127,8 @@ class StaticQDTrack(nn.Module):
 
     def _normalised(self, images: Tensor, sizes: Tensor) -> Tensor:
         height, width = self.input_size
-        pixels = (images.permute(0, 3, 1, 2).float() - self.mean) * self.inverse_std
+        # To float first: TensorRT transposes no bytes.
+        pixels = (images.float().permute(0, 3, 1, 2) - self.mean) * self.inverse_std
         rows = torch.arange(height, device=images.device) < sizes[:, 0, None]
         columns = torch.arange(width, device=images.device) < sizes[:, 1, None]
         inside = rows[:, None, :, None] & columns[:, None, None, :]
