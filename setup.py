@@ -31,6 +31,8 @@ def shared_files() -> list[tuple[str, list[str]]]:
 
 
 ONNX = ["onnx", "onnxruntime"]
+OPENVINO = ["openvino"]  # the quickest engine on a CPU
+TENSORRT = ["tensorrt"]  # on the GPU's machine
 TRAIN = ["lightning", "tensorboard"]
 BAGS = ["rosbags>=0.11"]
 WAYMO = ["pyarrow"]
@@ -67,12 +69,14 @@ setup(
         "cluster": CLUSTER,
         "eval": EVAL + BAGS,
         "onnx": ONNX,
+        "openvino": OPENVINO,
+        "tensorrt": TENSORRT,
         "train": TRAIN,
         "trackeval": TRACKEVAL,
         "tune": EVAL + TUNE,
         "video": VIDEO,
         "waymo": WAYMO,
-        "all": BAGS + CLUSTER + EVAL + ONNX + TRACKEVAL + TRAIN + TUNE + VIDEO + WAYMO,
+        "all": BAGS + CLUSTER + EVAL + ONNX + OPENVINO + TRACKEVAL + TRAIN + TUNE + VIDEO + WAYMO,
     },
     entry_points={"console_scripts": ["qdtrack = qdtrack_ros.cli.main:main"]},
     zip_safe=False,

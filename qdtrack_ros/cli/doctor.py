@@ -59,8 +59,15 @@ PACKAGES = (
 )
 # Looked up, not imported: importing them would take memory on the GPU.
 ENGINES = (
-    Package("onnxruntime", ("onnxruntime", "onnxruntime-gpu"), "ONNX models; not used yet", "pip install onnxruntime"),
-    Package("tensorrt", ("tensorrt", "tensorrt-rtx-cu13-bindings"), "TensorRT; not used yet", "pip install tensorrt"),
+    Package("openvino", ("openvino",), "the quickest engine on a CPU", "pip install openvino"),
+    Package("onnxruntime", ("onnxruntime", "onnxruntime-gpu"), "ONNX graphs", "pip install onnxruntime"),
+    Package("onnx", ("onnx",), "qdtrack export --format onnx", "pip install onnx"),
+    Package(
+        "tensorrt",
+        ("tensorrt", "tensorrt-rtx", "tensorrt-rtx-cu13-bindings"),
+        "engines for NVIDIA's GPUs",
+        "pip install tensorrt",
+    ),
 )
 _ROS_REMEDY = "source a ROS 2 install (source /opt/ros/DISTRO/setup.bash), or run `make setup`"
 _MESSAGES_REMEDY = "colcon build --packages-select qdtrack_ros, or run `make setup`"

@@ -19,6 +19,7 @@ COMMANDS = {
     "tune": "search for association settings on your own data",
     "train": "train a model on pairs of frames",
     "weights": "list the public model files, and fetch one",
+    "export": "write the network as ONNX, or as a TensorRT engine",
     "convert": "turn a checkpoint of another QDTrack, or of torchvision, into weights of ours",
     "play": "play a rosbag2 onto the ROS graph, in real time",
     "node": "run the ROS 2 node",
@@ -32,7 +33,7 @@ EXPECTED_ERRORS = {
     "qdtrack_ros.configuration": "ConfigurationError",
     "qdtrack_ros.data.types": "DataError",
     "qdtrack_ros.download": "DownloadError",
-    "qdtrack_ros.inference.engine": "EngineError",
+    "qdtrack_ros.inference.types": "EngineError",
     "qdtrack_ros.models.weights_file": "CheckpointError",
     "qdtrack_ros.training.module": "TrainingError",
 }

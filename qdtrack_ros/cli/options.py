@@ -17,7 +17,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     weights_help = "file of the weights, or a name of `qdtrack weights`, with its settings (default: the preset's own)"
     group.add_argument("--weights", metavar="FILE", help=weights_help)
     group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-    group.add_argument("--engine", default="auto", help="auto, torch or noop (default: %(default)s)")
+    engine_help = "auto, torch, openvino, onnxruntime, tensorrt or noop (default: %(default)s)"
+    group.add_argument("--engine", default="auto", help=engine_help)
     add_set_option(group, "of the preset, e.g. association.match_score=0.6")
 
 

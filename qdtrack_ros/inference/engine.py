@@ -23,9 +23,9 @@ from qdtrack_ros.models.checkpoint import CheckpointError, load_weights
 from qdtrack_ros.models.qdtrack import QDTrack
 from qdtrack_ros.resources import share_path
 
-__all__ = ["EngineError", "NoopEngine", "choose_device", "create_engine", "opened", "resolve_weights"]
+__all__ = ["EngineError", "NoopEngine", "choose_device", "create_engine", "load_network", "opened", "resolve_weights"]
 
-ENGINES = ("auto", "torch", "openvino", "onnxruntime", "noop")
+ENGINES = ("auto", "torch", "openvino", "onnxruntime", "tensorrt", "noop")
 FORMS = ("auto", "reference", "static")
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
@@ -135,13 +135,13 @@ def create_engine(
         weights: file of the weights, or the name of one that `qdtrack weights get` fetched; None or empty takes the
             preset's own.
         device: ``auto`` (CUDA if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
-        engine: ``torch``; ``openvino`` or ``onnxruntime``, which run the static form; ``noop``, which finds nothing and
-            measures everything around the network; or ``auto``: on the CPU ``openvino`` where it is installed, else
-            ``torch``; on CUDA ``torch``.
+        engine: ``torch``; ``openvino``, ``onnxruntime`` or ``tensorrt``, which run the static form; ``noop``, which
+            finds nothing and measures everything around the network; or ``auto``: on the CPU ``openvino`` where it is
+            installed, else ``torch``; on CUDA ``torch``.
         form: ``reference``: eager, any picture size. ``static``: fixed shapes, a graph for each size of input.
             ``auto``: the reference form for ``torch``, the static one for the others.
-        precision: ``fp32``; ``fp16`` or ``bf16`` for weights and feature maps of ``torch``'s static form. ``auto`` is
-            ``fp32``.
+        precision: of weights and feature maps: ``fp32``, which ``auto`` is; ``fp16`` or ``bf16`` for ``torch``'s static
+            form and ``tensorrt``.
         input_size: (width, height) that all pictures are fitted into, static form only; None takes each picture's own.
 
     Raises:
@@ -163,18 +163,28 @@ def create_engine(
     if form == "auto":
         form = "reference" if engine == "torch" and precision == "auto" and input_size is None else "static"
     precision = "fp32" if precision == "auto" else precision
-    backend = _backend(engine, form, chosen, precision)
-    if backend is None and input_size is not None:
-        raise EngineError("form reference takes every picture in its own size; leave input_size out, or use static")
-    network = QDTrack(preset.model)
-    model_id = load_weights(network, resolve_weights(preset, weights), preset.labels)
+    _check(engine, form, chosen, precision, input_size)
+    network, model_id = load_network(preset, weights)
     built: Engine = (
         ReferenceEngine(network, model_id, preset.preprocess, chosen)
-        if backend is None
-        else StaticEngine(network, model_id, preset.preprocess, backend, input_size)
+        if form == "reference"
+        else StaticEngine(
+            network, model_id, preset.preprocess, _backend(engine, chosen, precision, model_id), input_size
+        )
     )
     log.info("engine: %s", built.name)
     return built
+
+
+def load_network(preset: Preset, weights: str | Path | None) -> tuple[QDTrack, str]:
+    """A preset's network with its weights, on the CPU, and their hash; see :func:`resolve_weights`.
+
+    Raises:
+        CheckpointError: the weights cannot be used.
+    """
+    network = QDTrack(preset.model)
+    model_id = load_weights(network, resolve_weights(preset, weights), preset.labels)
+    return network.eval(), model_id
 
 
 def _best_engine(device: torch.device, form: str) -> str:
@@ -184,27 +194,35 @@ def _best_engine(device: torch.device, form: str) -> str:
     return "torch"
 
 
-def _backend(engine: str, form: str, device: torch.device, precision: str) -> Backend | None:
-    """What runs the static form; None for the reference form."""
-    if form == "reference":
-        if engine != "torch" or precision != "fp32":
-            raise EngineError(f"form reference runs in torch fp32 only, not in {engine} {precision}; use form static")
-        return None
-    if engine == "torch":
-        from qdtrack_ros.inference.torch_backend import torch_backend
-
-        return torch_backend(device, precision)
-    if precision != "fp32":
+def _check(engine: str, form: str, device: torch.device, precision: str, input_size: tuple[int, int] | None) -> None:
+    """Refuse what does not go together, before anything is loaded."""
+    if form == "reference" and (engine != "torch" or precision != "fp32"):
+        raise EngineError(f"form reference runs in torch fp32 only, not in {engine} {precision}; use form static")
+    if form == "reference" and input_size is not None:
+        raise EngineError("form reference takes every picture in its own size; leave input_size out, or use static")
+    if engine in ("openvino", "onnxruntime") and precision != "fp32":
         raise EngineError(f"engine {engine} runs in fp32 only, not in {precision}; engine torch has fp16 and bf16")
+    if engine == "openvino" and device.type != "cpu":
+        raise EngineError(f"engine openvino runs on the CPU, not on {device}; use device cpu, or engine torch")
+
+
+def _backend(engine: str, device: torch.device, precision: str, model_id: str) -> Backend:
+    """What runs the static form. Each library is imported where it is asked for."""
+    if engine == "tensorrt":
+        from qdtrack_ros.inference.tensorrt_backend import tensorrt_backend
+
+        return tensorrt_backend(device, precision, model_id)
     if engine == "onnxruntime":
         from qdtrack_ros.inference.onnxruntime_backend import onnxruntime_backend
 
         return onnxruntime_backend(device)
-    if device.type != "cpu":
-        raise EngineError(f"engine openvino runs on the CPU, not on {device}; use device cpu, or engine torch")
-    from qdtrack_ros.inference.openvino_backend import openvino_backend
+    if engine == "openvino":
+        from qdtrack_ros.inference.openvino_backend import openvino_backend
 
-    return openvino_backend()
+        return openvino_backend()
+    from qdtrack_ros.inference.torch_backend import torch_backend
+
+    return torch_backend(device, precision)
 
 
 @contextlib.contextmanager

@@ -1,17 +1,55 @@
-"""The static form as ONNX."""
+"""The static form as ONNX: the graph, and a file that says what it is."""
 
 from __future__ import annotations
 
+import dataclasses
 import io
+import json
 import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 
-from qdtrack_ros.models.static import StaticQDTrack
+from qdtrack_ros.files import replacing
+from qdtrack_ros.inference.types import EngineError
+from qdtrack_ros.models.static import GRAPH_VERSION, StaticQDTrack
 
 INPUTS = ("images", "sizes")
 OUTPUT = "packed"
 OPSET = 18
+_KEY = "qdtrack_ros"
+
+
+@dataclass(frozen=True)
+class GraphFacts:
+    """What an exported graph is, as its file tells.
+
+    Attributes:
+        preset: name of the preset.
+        model_id: hash of the weights.
+        width, height: of the input, which pictures are put into at the top left.
+        batch: pictures at once.
+        precision: ``fp32``, ``fp16`` or ``bf16``.
+        pooling: the form's.
+        labels: name of every class.
+        image_scale: (width, height) that pictures are resized to fit into, keeping their shape.
+        embedding_dim: D; a row of the output is box 4, score, label, embedding D.
+        graph_version: of the inputs, outputs and arithmetic.
+    """
+
+    preset: str
+    model_id: str
+    width: int
+    height: int
+    batch: int
+    precision: str
+    pooling: str
+    labels: tuple[str, ...]
+    image_scale: tuple[int, int]
+    embedding_dim: int
+    graph_version: int = GRAPH_VERSION
 
 
 def onnx_bytes(form: StaticQDTrack, batch: int) -> bytes:
@@ -40,3 +78,55 @@ def onnx_bytes(form: StaticQDTrack, batch: int) -> bytes:
             dynamo=False,
         )
     return file.getvalue()
+
+
+def write_onnx(path: Path, graph: bytes, facts: GraphFacts) -> None:
+    """Check a graph and write it with its facts; see :func:`qdtrack_ros.files.replacing`.
+
+    Raises:
+        EngineError: the package onnx is not installed, or finds a fault.
+    """
+    onnx = _onnx()
+    model = onnx.load_from_string(graph)
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        raise EngineError(f"the exported graph is not valid ONNX: {error}") from error
+    onnx.helper.set_model_props(model, {_KEY: json.dumps(dataclasses.asdict(facts))})
+    with replacing(path) as file:
+        file.write(model.SerializeToString())
+
+
+def read_facts(path: Path) -> GraphFacts:
+    """What an exported file is.
+
+    Raises:
+        EngineError: it is damaged, not one of ours, or of another version.
+        OSError: it cannot be read.
+    """
+    onnx = _onnx()
+    try:
+        model = onnx.load_from_string(path.read_bytes())
+        texts = {entry.key: entry.value for entry in model.metadata_props}
+        values = json.loads(texts[_KEY])
+        facts = GraphFacts(**{**values, "labels": tuple(values["labels"]), "image_scale": tuple(values["image_scale"])})
+    except OSError:
+        raise
+    except Exception as error:  # protobuf has errors of its own for damage
+        raise EngineError(f"{path} is not a file of `qdtrack export`, or is damaged; export it again") from error
+    if facts.graph_version != GRAPH_VERSION:
+        raise EngineError(
+            f"{path} has version {facts.graph_version} of the graph, this qdtrack_ros wants {GRAPH_VERSION}; "
+            "export it again"
+        )
+    return facts
+
+
+def _onnx() -> Any:
+    try:
+        import onnx
+        import onnx.checker
+        import onnx.helper
+    except ImportError as error:
+        raise EngineError("an ONNX file needs a package that is not installed: pip install onnx") from error
+    return onnx

@@ -22,6 +22,55 @@ def onnxruntime_backend(device: torch.device) -> Backend:
     Raises:
         EngineError: ONNX Runtime is not installed, or not for this device.
     """
+    _provider(device)
+
+    def build(form: StaticQDTrack, batch: int) -> OnnxRuntimeGraph:
+        return OnnxRuntimeGraph(open_session(onnx_bytes(form, batch), device))
+
+    return Backend(f"onnxruntime {device} fp32", build, batched=device.type == "cuda")
+
+
+class OnnxRuntimeGraph:
+    """A session.
+
+    Args:
+        session: see :func:`open_session`.
+    """
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    def run(self, images: npt.NDArray[np.uint8], sizes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """See :class:`Graph`."""
+        packed: npt.NDArray[np.float32] = self._session.run(None, dict(zip(INPUTS, (images, sizes), strict=True)))[0]
+        return packed
+
+
+def open_session(graph: bytes, device: torch.device) -> Any:
+    """An ``onnxruntime.InferenceSession`` of an ONNX file's bytes.
+
+    Raises:
+        EngineError: ONNX Runtime is not installed, or cannot use the device.
+    """
+    provider = _provider(device)
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    # Threads that wait in a loop take the cores from whatever else runs: the node, a player, another session.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    choice = (provider, {"device_id": device.index or 0}) if device.type == "cuda" else provider
+    session = onnxruntime.InferenceSession(graph, options, providers=[choice])
+    if provider not in session.get_providers():
+        raise EngineError(
+            f"ONNX Runtime could not use {provider}: its log above says why. Install the CUDA and cuDNN that this "
+            "onnxruntime-gpu wants, or choose device cpu"
+        )
+    return session
+
+
+def _provider(device: torch.device) -> str:
+    """The execution provider of a device, once it is known to be there."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -33,35 +82,4 @@ def onnxruntime_backend(device: torch.device) -> Backend:
             f"this ONNX Runtime has no {provider} (it has {', '.join(onnxruntime.get_available_providers())}): "
             "pip install onnxruntime-gpu in place of onnxruntime"
         )
-
-    def build(form: StaticQDTrack, batch: int) -> OnnxRuntimeGraph:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        # Threads that wait in a loop take the cores from whatever else runs: the node, a player, another session.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        choice = (provider, {"device_id": device.index or 0}) if device.type == "cuda" else provider
-        session = onnxruntime.InferenceSession(onnx_bytes(form, batch), options, providers=[choice])
-        if provider not in session.get_providers():
-            raise EngineError(
-                f"ONNX Runtime could not use {provider}: its log above says why. Install the CUDA and cuDNN that this "
-                "onnxruntime-gpu wants, or choose device cpu"
-            )
-        return OnnxRuntimeGraph(session)
-
-    return Backend(f"onnxruntime {device} fp32", build, batched=device.type == "cuda")
-
-
-class OnnxRuntimeGraph:
-    """A session.
-
-    Args:
-        session: ``onnxruntime.InferenceSession``.
-    """
-
-    def __init__(self, session: Any) -> None:
-        self._session = session
-
-    def run(self, images: npt.NDArray[np.uint8], sizes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """See :class:`Graph`."""
-        packed: npt.NDArray[np.float32] = self._session.run(None, dict(zip(INPUTS, (images, sizes), strict=True)))[0]
-        return packed
+    return provider

@@ -167,17 +167,9 @@ class StaticEngine:
         graph = self._graphs.pop(key, None)
         if graph is None:
             height, width, batch = key
-            config = self._config
-            form = StaticQDTrack(
-                self._network,
-                (height, width),
-                config.mean,
-                config.std,
-                config.channel_order == "bgr",
-                self._backend.pooling,
-                dtype=self._backend.dtype,
-            )
-            graph = self._backend.build(form.eval(), batch)
+            backend = self._backend
+            form = static_form(self._network, self._config, (height, width), backend.pooling, backend.dtype)
+            graph = backend.build(form, batch)
             self._buffers[key] = np.zeros((batch, height, width, 3), np.uint8)
         self._graphs[key] = graph  # the latest used is the last
         for oldest in list(self._graphs)[:-KEPT_GRAPHS]:
@@ -195,6 +187,18 @@ class StaticEngine:
             self._reference = ReferenceEngine(self._network, self.model_id, self._config, torch.device("cpu"))
         self.inexact_pictures += 1
         return self._reference.detect([image]).detections[0]
+
+
+def static_form(
+    network: QDTrack,
+    config: PreprocessConfig,
+    input_size: tuple[int, int],
+    pooling: str = "roi_align",
+    dtype: torch.dtype = torch.float32,
+) -> StaticQDTrack:
+    """The static form of a network for pictures prepared like this, and an input of (height, width)."""
+    bgr = config.channel_order == "bgr"
+    return StaticQDTrack(network, input_size, config.mean, config.std, bgr, pooling, dtype=dtype).eval()
 
 
 def _not_finite(embedding_dim: int) -> Detections:

@@ -127,8 +127,8 @@ def build_atlas(features: Sequence[Tensor]) -> tuple[Tensor, list[tuple[int, int
     width = max(feature.shape[3] for feature in others)
     corners, row = [(0, 0)], 0
     for feature in others:
-        corners.append((row, first.shape[3]))
-        row += feature.shape[2]
+        corners.append((row, int(first.shape[3])))
+        row += int(feature.shape[2])  # a tracer's sizes are tensors, which += would change in the list, too
     pad = torch.nn.functional.pad
     column = torch.cat([pad(feature, (0, width - feature.shape[3], 0, 0)) for feature in others], dim=2)
     height = max(first.shape[2], row)

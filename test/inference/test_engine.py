@@ -141,7 +141,7 @@ def test_noop_finds_nothing_and_needs_no_weights(preset, pictures):
 
 def test_unknown_engines_and_devices_are_named(preset, weights):
     with pytest.raises(
-        EngineError, match=r"engine 'tensort' is unknown; use one of auto, torch, openvino, onnxruntime, noop"
+        EngineError, match=r"engine 'tensort' is unknown; use one of auto, torch, openvino, onnxruntime, tensorrt, noop"
     ):
         create_engine(preset, weights, engine="tensort")
     with pytest.raises(EngineError, match=r"device 'gpu' is unknown; use one of"):
