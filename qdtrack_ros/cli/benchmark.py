@@ -1,16 +1,18 @@
-"""`qdtrack benchmark`: association, engine and loading for a training, measured on this machine."""
+"""`qdtrack benchmark`: association, engines, tracking and loading for a training, measured on this machine."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qdtrack_ros.cli.loader_benchmark import add_loader_arguments, loader_figures
-from qdtrack_ros.cli.options import add_model_options, overrides, positive
+from qdtrack_ros.cli.options import add_model_options, overrides, positive, size
+from qdtrack_ros.cli.timing import summary
+from qdtrack_ros.cli.tracking_benchmark import add_tracking_arguments
 from qdtrack_ros.files import check_writable, write_json
 
 if TYPE_CHECKING:
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from qdtrack_ros.inference.types import Detections
 
 WARMUP = 20
-SMALLEST = 32  # pixels of a picture's side: a street needs some room
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,13 +34,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     engine.add_argument("--size", type=size, default=(768, 576), metavar="WxH", help="of a picture (default: 768x576)")
     engine.add_argument("--batch", type=positive, default=1, help="pictures at once (default: 1)")
     add_model_options(engine)
+    engine.add_argument("--form", default="auto", help="auto, reference or static (default: %(default)s)")
+    engine.add_argument("--precision", default="auto", help="auto, fp32, fp16 or bf16 (default: %(default)s)")
+    tracking = what.add_parser("tracking", help="a picture to tracks, by several engines in turns")
+    add_tracking_arguments(tracking)
     detector = what.add_parser("torchvision", help="R50-FPN beside torchvision's Faster R-CNN, in turns")
     detector.add_argument(
         "--size", type=size, default=(640, 352), metavar="WxH", help="of a picture (default: 640x352)"
     )
     loading = what.add_parser("loader", help="pairs for a training, prepared by 0, 1, 2 workers")
     add_loader_arguments(loading)
-    for sub, repeats in ((association, 200), (engine, 50), (detector, 10), (loading, 50)):
+    for sub, repeats in ((association, 200), (engine, 50), (tracking, 100), (detector, 10), (loading, 50)):
         sub.add_argument("--repeats", type=positive, default=repeats, help="measured calls (default: %(default)s)")
         sub.add_argument("--threads", type=positive, help="threads of PyTorch and of numpy's BLAS (default: all cores)")
         sub.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file, too")
@@ -140,7 +145,8 @@ def engine_figures(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         torch.set_num_threads(arguments.threads)
     preset = load_preset(arguments.preset, overrides(arguments.set), arguments.weights)
     pictures = [frame.load() for frame in street(arguments.batch, arguments.size).frames]
-    with opened(create_engine(preset, arguments.weights, arguments.device, arguments.engine)) as engine:
+    model = (arguments.weights, arguments.device, arguments.engine, arguments.form, arguments.precision)
+    with opened(create_engine(preset, *model)) as engine:
         engine.warmup()
         found = engine.detect(pictures)
         times = percentiles(lambda: engine.detect(pictures), arguments.repeats)
@@ -165,9 +171,17 @@ def torchvision_figures(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     return comparison_figures(arguments)
 
 
+def tracking_figures(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Time of a picture to its tracks, by engine."""
+    from qdtrack_ros.cli import tracking_benchmark
+
+    return tracking_benchmark.tracking_figures(arguments)
+
+
 MEASUREMENTS: dict[str, Callable[[argparse.Namespace], list[dict[str, Any]]]] = {
     "association": association_figures,
     "engine": engine_figures,
+    "tracking": tracking_figures,
     "torchvision": torchvision_figures,
     "loader": loader_figures,
 }
@@ -186,19 +200,3 @@ def percentiles(
         if turn >= WARMUP:
             taken.append(1e3 * (time.perf_counter() - began))
     return summary(taken)
-
-
-def summary(taken: Sequence[float]) -> dict[str, float]:
-    """Percentiles of measured times."""
-    import numpy as np
-
-    p50, p90, p99 = np.percentile(taken, [50, 90, 99])
-    return {"median": float(p50), "p90": float(p90), "p99": float(p99), "minimum": float(min(taken))}
-
-
-def size(text: str) -> tuple[int, int]:
-    """Width and height of `768x576`."""
-    width, separator, height = text.lower().partition("x")
-    if not separator or not width.isdecimal() or not height.isdecimal() or min(int(width), int(height)) < SMALLEST:
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form WIDTHxHEIGHT, each at least {SMALLEST}")
-    return int(width), int(height)

@@ -6,8 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from qdtrack_ros.cli.benchmark import size
-from qdtrack_ros.cli.options import add_set_option, overrides, positive
+from qdtrack_ros.cli.options import add_set_option, overrides, positive, size
 from qdtrack_ros.files import check_writable
 
 if TYPE_CHECKING:

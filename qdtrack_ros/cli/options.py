@@ -8,6 +8,8 @@ from typing import Any
 
 from qdtrack_ros import configuration
 
+SMALLEST = 32  # pixels of a picture's side: a street needs some room
+
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Which model, and where it runs."""
@@ -71,3 +73,11 @@ def positive_number(text: str) -> float:
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{value:g} is not above 0")
     return value
+
+
+def size(text: str) -> tuple[int, int]:
+    """Width and height of `768x576`."""
+    width, separator, height = text.lower().partition("x")
+    if not separator or not width.isdecimal() or not height.isdecimal() or min(int(width), int(height)) < SMALLEST:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form WIDTHxHEIGHT, each at least {SMALLEST}")
+    return int(width), int(height)

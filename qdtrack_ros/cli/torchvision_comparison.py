@@ -1,16 +1,20 @@
-"""`qdtrack benchmark torchvision`: the reference form beside torchvision's own detector, in turns, in one process."""
+"""`qdtrack benchmark torchvision`: both forms beside torchvision's own detector, in turns, in one process."""
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from importlib.util import find_spec
 from typing import Any
 
+import numpy as np
 import torch
 import torchvision
 
-from qdtrack_ros.cli.benchmark import summary
+from qdtrack_ros.cli.timing import summary
+from qdtrack_ros.inference.preprocess import PreprocessConfig
+from qdtrack_ros.inference.static_engine import Backend, static_form
 from qdtrack_ros.models import ModelConfig, QDTrack
 from qdtrack_ros.models.config import ProposalConfig
 from qdtrack_ros.models.qdtrack import RawDetections
@@ -21,9 +25,10 @@ WARMUP = 2
 
 
 def comparison_figures(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Time of a picture in both networks: R50-FPN, random weights, 1000 proposals each, 100 detections.
+    """Time of a picture in both networks: R50-FPN, random weights, 1000 proposals each, at most 100 detections.
 
-    Both run their NMS of proposals, with a threshold of 1: it removes none, so that both heads get 1000.
+    All run their NMS of proposals, with a threshold of 1: it removes none, so that all heads get 1000. The static form
+    embeds 100 slots, whatever is in them; it is measured from bytes to the packed tensor, in every engine there is.
     """
     width, height = (-(-side // 32) * 32 for side in arguments.size)
     torch.manual_seed(0)
@@ -31,6 +36,7 @@ def comparison_figures(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     runs = {
         "qdtrack without embeddings": _ours(picture, embed=False),
         "qdtrack": _ours(picture, embed=True),
+        **{f"qdtrack static, {backend.name}": _static(picture, backend) for backend in _backends()},
         "torchvision fasterrcnn_resnet50_fpn": _torchvision(picture),
     }
     with torch.inference_mode():
@@ -39,9 +45,32 @@ def comparison_figures(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     return [{"case": {"network": name, **case}, "milliseconds": figures} for name, figures in times.items()]
 
 
-def _ours(picture: torch.Tensor, embed: bool) -> Callable[[], list[RawDetections]]:
+def _network() -> QDTrack:
     config = ModelConfig(num_classes=CLASSES, proposals=ProposalConfig(PROPOSALS, 1.0, PROPOSALS))
-    network = QDTrack(config).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return QDTrack(config).eval()
+
+
+def _backends() -> Iterator[Backend]:
+    if find_spec("openvino") is not None:
+        from qdtrack_ros.inference.openvino_backend import openvino_backend
+
+        yield openvino_backend()
+    if find_spec("onnxruntime") is not None:
+        from qdtrack_ros.inference.onnxruntime_backend import onnxruntime_backend
+
+        yield onnxruntime_backend(torch.device("cpu"))
+
+
+def _static(picture: torch.Tensor, backend: Backend) -> Callable[[], object]:
+    size = (picture.shape[1], picture.shape[2])
+    graph = backend.build(static_form(_network(), PreprocessConfig(), size, backend.pooling), 1)
+    images = (picture.permute(1, 2, 0)[None] * 255).byte().numpy().copy()
+    sizes = np.array([size], np.float32)
+    return lambda: graph.run(images, sizes)
+
+
+def _ours(picture: torch.Tensor, embed: bool) -> Callable[[], list[RawDetections]]:
+    network = _network().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     images = picture[None].contiguous(memory_format=torch.channels_last)
     size = (picture.shape[1], picture.shape[2])
     if not embed:

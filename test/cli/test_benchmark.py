@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from qdtrack_ros.cli import benchmark, torchvision_comparison
+from qdtrack_ros.cli import benchmark, torchvision_comparison, tracking_benchmark
 from qdtrack_ros.cli import main as cli
 
 
@@ -47,14 +48,38 @@ def test_engine_reports_its_case(preset: Path, tmp_path: Path, capsys: pytest.Ca
     assert result["case"] == {"engine": "noop", "preset": "tiny", "size": "64x48", "batch": 2, "detections": 0}
 
 
-def test_torchvision_is_measured_in_turns_on_the_same_picture(tmp_path: Path) -> None:
+def test_tracking_puts_every_frame_through_every_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking_benchmark, "WARMUP", 1)
+    report = tmp_path / "t.json"
+    words = [
+        "benchmark",
+        "tracking",
+        "--size",
+        "320x240",
+        "--repeats",
+        "3",
+        "--set",
+        "preprocess.image_scale=[320,240]",
+    ]
+    assert cli.main([*words, "--engines", "torch:reference", "torch:static", "--json", str(report)]) == 0
+    first, second = json.loads(report.read_text(encoding="utf-8"))["results"]
+    assert (first["case"]["engine"], second["case"]["engine"]) == ("torch cpu fp32", "torch cpu fp32 static")
+    assert first["case"]["frames"] == second["case"]["frames"] == 3
+    assert first["case"]["boxes_tracked"] == second["case"]["boxes_tracked"]
+    assert first["frames_per_second"] > 0
+
+
+def test_torchvision_is_measured_in_turns_on_the_same_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torchvision_comparison, "WARMUP", 0)
     report = tmp_path / "t.json"
     words = ["benchmark", "torchvision", "--size", "60x60", "--repeats", "1", "--json", str(report)]
     assert cli.main(words) == 0
     results = json.loads(report.read_text(encoding="utf-8"))["results"]
+    engines = [name for name in ("openvino", "onnxruntime") if importlib.util.find_spec(name) is not None]
     assert [result["case"]["network"] for result in results] == [
         "qdtrack without embeddings",
         "qdtrack",
+        *(f"qdtrack static, {name} cpu fp32" for name in engines),
         "torchvision fasterrcnn_resnet50_fpn",
     ]
     assert {result["case"]["size"] for result in results} == {"64x64"}
