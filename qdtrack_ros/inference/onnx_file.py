@@ -55,7 +55,7 @@ class GraphFacts:
 def onnx_bytes(form: StaticQDTrack, batch: int) -> bytes:
     """The graph with its weights, as bytes of an ONNX file.
 
-    By PyTorch's exporter that traces: the newer one takes twelve times as long for the same network and leaves
+    By PyTorch's exporter that traces: the newer one takes ten times as long for the same network and leaves
     transpositions in it, with which ONNX Runtime takes twice as long.
 
     Args:
