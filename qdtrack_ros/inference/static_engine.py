@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from qdtrack_ros.models.static import StaticQDTrack, unpack
 
 log = logging.getLogger(__name__)
 
-KEPT_GRAPHS = 4  # input shapes that an engine is ready for; a camera's size rarely changes
+MAX_GRAPHS = 4  # for more input shapes than a few cameras have, such as a folder of stills, building takes too long
 
 
 class Graph(Protocol):
@@ -39,6 +40,7 @@ class Backend(NamedTuple):
     Attributes:
         name: as in an engine's name, e.g. ``openvino cpu fp32``.
         build: makes a graph of a form for batches of a size.
+        device: where the graphs run.
         batched: whether pictures of one shape run as one batch; else one by one, which a CPU does as quickly.
         pooling: the form's.
         dtype: the form's.
@@ -46,6 +48,7 @@ class Backend(NamedTuple):
 
     name: str
     build: Callable[[StaticQDTrack, int], Graph]
+    device: torch.device = torch.device("cpu")
     batched: bool = False
     pooling: str = "roi_align"
     dtype: torch.dtype = torch.float32
@@ -60,10 +63,10 @@ class _Slot(NamedTuple):
 
 
 class StaticEngine:
-    """The static form, a graph for every shape of input that comes up.
+    """The static form, a graph for each of the first few shapes of input that come up.
 
-    Where a graph says that its result is not exact, which takes a crowd of boxes that none of its limits was made for,
-    the picture goes through the reference form on the CPU: slowly, and with a warning.
+    What the graphs are not made for goes through the reference form on the same device, with a warning: a picture whose
+    graph says that its result is not exact, which takes a crowd of boxes beyond its limits, and one of further shapes.
 
     Args:
         network: with its weights.
@@ -93,6 +96,7 @@ class StaticEngine:
         self._graphs: dict[tuple[int, int, int], Graph] = {}
         self._buffers: dict[tuple[int, int, int], npt.NDArray[np.uint8]] = {}
         self._reference: ReferenceEngine | None = None
+        self._warned: set[str] = set()
         self.inexact_pictures = 0
         self.model_id = model_id
         self.embedding_dim = network.config.embedding_dim
@@ -136,6 +140,8 @@ class StaticEngine:
         """Fill in the detections of pictures of one shape; seconds of preparing, inference and the rest."""
         key = (*slots[0].canvas, len(slots))
         graph = self._graph(key)
+        if graph is None:
+            return self._detect_shapeless(images, slots, found)
         start = time.perf_counter()
         batch = self._buffers[key]
         for place, slot in zip(batch, slots, strict=True):
@@ -149,7 +155,7 @@ class StaticEngine:
             if not one.finite:
                 found[slot.picture] = _not_finite(self.embedding_dim)
             elif not one.exact:
-                found[slot.picture] = self._by_reference(image)
+                found[slot.picture] = self._inexact(image)
             else:
                 used = int((one.scores > 0).sum())
                 factors = np.array([slot.size[1] / image.shape[1], slot.size[0] / image.shape[0]] * 2, np.float32)
@@ -161,32 +167,50 @@ class StaticEngine:
                 )
         return np.array([prepared - start, inferred - prepared, time.perf_counter() - inferred])
 
-    def _graph(self, key: tuple[int, int, int]) -> Graph:
+    def _graph(self, key: tuple[int, int, int]) -> Graph | None:
+        """What runs inputs of (height, width, batch); None for a shape too many."""
         if self._network is None:
             raise EngineError("the engine is closed; create a new one")
-        graph = self._graphs.pop(key, None)
-        if graph is None:
-            height, width, batch = key
-            backend = self._backend
-            form = static_form(self._network, self._config, (height, width), backend.pooling, backend.dtype)
-            graph = backend.build(form, batch)
-            self._buffers[key] = np.zeros((batch, height, width, 3), np.uint8)
-        self._graphs[key] = graph  # the latest used is the last
-        for oldest in list(self._graphs)[:-KEPT_GRAPHS]:
-            del self._graphs[oldest], self._buffers[oldest]
-        return graph
+        if key in self._graphs:
+            return self._graphs[key]
+        height, width, batch = key
+        shapes = {(other[0], other[1]) for other in self._graphs}
+        if (height, width) not in shapes and len(shapes) >= MAX_GRAPHS:
+            return None
+        backend = self._backend
+        form = static_form(self._network, self._config, (height, width), backend.pooling, backend.dtype)
+        self._graphs[key] = backend.build(form, batch)
+        self._buffers[key] = np.zeros((batch, height, width, 3), np.uint8)
+        return self._graphs[key]
 
-    def _by_reference(self, image: npt.NDArray[np.uint8]) -> Detections:
-        assert self._network is not None
-        if self._reference is None:
-            log.warning(
-                "%s: a picture has more overlapping boxes than the static form is exact for; it goes through the "
-                "reference form, on the CPU, and so does every other one of this kind",
-                self.name,
-            )
-            self._reference = ReferenceEngine(self._network, self.model_id, self._config, torch.device("cpu"))
+    def _detect_shapeless(
+        self, images: Sequence[npt.NDArray[np.uint8]], slots: Sequence[_Slot], found: list[Detections]
+    ) -> npt.NDArray[np.float64]:
+        self._warn_once("pictures come in more sizes than it builds graphs for; further sizes go")
+        times = np.zeros(3)
+        for slot in slots:
+            output = self._reference_form().detect([images[slot.picture]])
+            found[slot.picture] = output.detections[0]
+            times += (output.preprocess_ms, output.inference_ms, output.postprocess_ms)
+        return times / 1e3
+
+    def _inexact(self, image: npt.NDArray[np.uint8]) -> Detections:
+        self._warn_once("a picture has more overlapping boxes than the static form is exact for; such pictures go")
         self.inexact_pictures += 1
-        return self._reference.detect([image]).detections[0]
+        return self._reference_form().detect([image]).detections[0]
+
+    def _reference_form(self) -> ReferenceEngine:
+        if self._reference is None:
+            assert self._network is not None
+            device = self._backend.device
+            network = self._network if device.type == "cpu" else copy.deepcopy(self._network)
+            self._reference = ReferenceEngine(network, self.model_id, self._config, device)
+        return self._reference
+
+    def _warn_once(self, what: str) -> None:
+        if what not in self._warned:
+            self._warned.add(what)
+            log.warning("%s: %s through the reference form", self.name, what)
 
 
 def static_form(

@@ -49,13 +49,8 @@ def tensorrt_backend(device: torch.device, precision: str, model_id: str) -> Bac
         engine = cached_engine(key) or build_into_cache(library, key, form, None)
         return TensorRtGraph(library, engine, form.input_size, batch, device)
 
-    return Backend(
-        f"{library_name(library)} {device} {precision}",
-        build,
-        batched=True,
-        pooling=POOLING,
-        dtype=PRECISIONS[precision],
-    )
+    name = f"{library_name(library)} {device} {precision}"
+    return Backend(name, build, device, batched=True, pooling=POOLING, dtype=PRECISIONS[precision])
 
 
 def cached_engine(key: EngineKey) -> bytes | None:

@@ -103,13 +103,16 @@ def test_letterboxing_keeps_the_shape_of_a_picture(preset):
     assert letterboxed_size(1, 5000, config, (96, 128)) == (1, 128)
 
 
-def test_few_input_shapes_are_kept(preset, weights, monkeypatch):
-    monkeypatch.setattr(static_engine, "KEPT_GRAPHS", 2)
-    with opened(create_engine(preset, weights, "cpu", "torch", "static")) as engine:
-        for height in (96, 64, 96, 32):
-            engine.detect([np.zeros((height, 128, 3), np.uint8)])
-        assert list(engine._graphs) == [(96, 128, 1), (32, 128, 1)]
-        assert list(engine._buffers) == list(engine._graphs)
+def test_shapes_beyond_the_first_few_go_through_the_reference_form(preset, weights, pictures, monkeypatch, caplog):
+    monkeypatch.setattr(static_engine, "MAX_GRAPHS", 2)
+    with opened(create_engine(preset, weights, "cpu", "torch", "static")) as engine, caplog.at_level(logging.WARNING):
+        found = engine.detect([*pictures, *pictures]).detections
+        assert list(engine._graphs) == [(96, 128, 1), (128, 96, 1)]
+    assert len(caplog.records) == 1 and "further sizes go through the reference form" in caplog.text
+    with opened(create_engine(preset, weights, "cpu", "torch")) as reference:
+        (expected,) = reference.detect(pictures[2:]).detections
+    assert all(np.array_equal(a, b) for a, b in zip(found[2], expected, strict=True))
+    assert_same(found[5], expected)
 
 
 def test_a_picture_beyond_the_limits_goes_through_the_reference_form(preset, weights, pictures, monkeypatch, caplog):
@@ -121,7 +124,7 @@ def test_a_picture_beyond_the_limits_goes_through_the_reference_form(preset, wei
     with opened(create_engine(preset, weights, "cpu", "torch", "static")) as engine, caplog.at_level(logging.WARNING):
         found = engine.detect([pictures[0], pictures[0]]).detections
         assert isinstance(engine, StaticEngine) and engine.inexact_pictures == 2
-    assert len(caplog.records) == 1 and "goes through the reference form" in caplog.text
+    assert len(caplog.records) == 1 and "such pictures go through the reference form" in caplog.text
     with opened(create_engine(preset, weights, "cpu", "torch")) as reference:
         for one in found:
             assert_same(one, reference.detect(pictures[:1]).detections[0])
