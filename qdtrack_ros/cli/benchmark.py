@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qdtrack_ros.cli.loader_benchmark import add_loader_arguments, loader_figures
-from qdtrack_ros.cli.options import add_model_options, overrides, positive, size
+from qdtrack_ros.cli.options import add_model_options, overrides, positive, positive_number, size
 from qdtrack_ros.cli.timing import summary
 from qdtrack_ros.cli.tracking_benchmark import add_tracking_arguments
 from qdtrack_ros.files import check_writable, write_json
@@ -18,6 +18,7 @@ from qdtrack_ros.files import check_writable, write_json
 if TYPE_CHECKING:
     import numpy as np
 
+    from qdtrack_ros.inference.presets import Preset
     from qdtrack_ros.inference.types import Detections
 
 WARMUP = 20
@@ -36,6 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_options(engine)
     engine.add_argument("--form", default="auto", help="auto, reference or static (default: %(default)s)")
     engine.add_argument("--precision", default="auto", help="auto, fp32, fp16 or bf16 (default: %(default)s)")
+    roofline_help = "the device's 10^12 operations and 10^9 bytes a second: print work, least time and the ratio to it"
+    engine.add_argument("--roofline", type=positive_number, nargs=2, metavar=("TFLOPS", "GB/S"), help=roofline_help)
     tracking = what.add_parser("tracking", help="a picture to tracks, by several engines in turns")
     add_tracking_arguments(tracking)
     detector = what.add_parser("torchvision", help="R50-FPN beside torchvision's Faster R-CNN, in turns")
@@ -157,7 +160,31 @@ def engine_figures(arguments: argparse.Namespace) -> list[dict[str, Any]]:
             "batch": arguments.batch,
             "detections": sum(len(one.boxes) for one in found.detections),
         }
-    return [{"case": case, "milliseconds": times}]
+    result: dict[str, Any] = {"case": case, "milliseconds": times}
+    if arguments.roofline is not None:
+        result["roofline"] = roofline_figures(preset, pictures, arguments.roofline, times["median"])
+        figures = ", ".join(f"{key} {value:.3f}" for key, value in result["roofline"].items())
+        print(f"roofline of a batch in half precision: {figures}")
+    return [result]
+
+
+def roofline_figures(
+    preset: Preset, pictures: Sequence[np.ndarray], device: Sequence[float], median: float
+) -> dict[str, float]:
+    """Work of a call in half precision, the least time for it on a device, and how many times that was taken."""
+    import torch
+
+    from qdtrack_ros.cli.roofline import work_of
+    from qdtrack_ros.inference.preprocess import padded_size, resized_size
+    from qdtrack_ros.inference.static_engine import static_form
+    from qdtrack_ros.models import QDTrack
+
+    config = preset.preprocess
+    height, width = resized_size(pictures[0].shape[0], pictures[0].shape[1], config.image_scale)
+    canvas = padded_size(height, width, config.pad_multiple)
+    work = work_of(static_form(QDTrack(preset.model), config, canvas, dtype=torch.float16), len(pictures))
+    floor = work.floor_ms(*device)
+    return {"gflop": work.flops / 1e9, "megabytes": work.moved / 1e6, "floor_ms": floor, "times_floor": median / floor}
 
 
 def torchvision_figures(arguments: argparse.Namespace) -> list[dict[str, Any]]:

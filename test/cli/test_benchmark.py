@@ -7,9 +7,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
-from qdtrack_ros.cli import benchmark, torchvision_comparison, tracking_benchmark
+from qdtrack_ros.cli import benchmark, roofline, torchvision_comparison, tracking_benchmark
 from qdtrack_ros.cli import main as cli
+from qdtrack_ros.inference.presets import load_preset
+from qdtrack_ros.inference.static_engine import static_form
+from qdtrack_ros.models import QDTrack
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +50,33 @@ def test_engine_reports_its_case(preset: Path, tmp_path: Path, capsys: pytest.Ca
     assert cli.main([*words, "--repeats", "2", "--json", str(report)]) == 0
     (result,) = json.loads(report.read_text(encoding="utf-8"))["results"]
     assert result["case"] == {"engine": "noop", "preset": "tiny", "size": "64x48", "batch": 2, "detections": 0}
+
+
+def test_the_roofline_counts_what_the_layers_do() -> None:
+    preset = load_preset("bdd100k")
+    form = static_form(QDTrack(preset.model), preset.preprocess, (96, 128), dtype=torch.float16)
+    work = roofline.work_of(form, 1)
+    twice = roofline.work_of(form, 2)
+    # Whatever a picture's size: 1000 regions go through the box head, 100 through the embedding head.
+    heads = 1000 * (256 * 49 * 1024 + 1024 * 1024 + 1024 * 41) + 100 * (4 * 49 * 256 * 256 * 9 + 256 * 49 * 1024)
+    assert 2 * heads < work.flops < 2.5 * heads
+    assert twice.flops == pytest.approx(2 * work.flops)
+    weights = 2 * sum(part.numel() for part in form.network.parameters())
+    assert weights < work.moved < twice.moved < 2 * work.moved
+    assert work.floor_ms(1.0, 1e9) == pytest.approx(work.flops / 1e9)
+    assert work.floor_ms(1e9, 1.0) == pytest.approx(work.moved / 1e6)
+
+
+def test_the_engine_tells_how_far_it_is_from_the_roofline(
+    preset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["benchmark", "engine", "--preset", str(preset), "--engine", "noop", "--size", "64x48", "--repeats", "2"]
+    assert cli.main([*words, "--roofline", "989", "3350", "--json", str(tmp_path / "e.json")]) == 0
+    (result,) = json.loads((tmp_path / "e.json").read_text(encoding="utf-8"))["results"]
+    figures = result["roofline"]
+    assert figures["gflop"] > 0 and figures["floor_ms"] > 0
+    assert figures["times_floor"] == pytest.approx(result["milliseconds"]["median"] / figures["floor_ms"])
+    assert "times_floor" in capsys.readouterr().out
 
 
 def test_tracking_puts_every_frame_through_every_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
