@@ -12,16 +12,16 @@ _MIN_AREA = 1e-6
 
 
 def box_area(boxes: Tensor) -> Tensor:
-    """Areas [N] of boxes [N, 4]. A box inverted in both directions has a positive area, as in the reference."""
-    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    """Areas [..., N] of boxes [..., N, 4]; positive for a box inverted in both directions, as in the reference."""
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
 def _pairwise_intersection(a: Tensor, b: Tensor) -> Tensor:
     # Column by column: the [N, M, 2] form takes three times as long and twice the memory for 10^4 anchors.
-    left = torch.maximum(a[:, None, 0], b[None, :, 0])
-    right = torch.minimum(a[:, None, 2], b[None, :, 2])
-    top = torch.maximum(a[:, None, 1], b[None, :, 1])
-    bottom = torch.minimum(a[:, None, 3], b[None, :, 3])
+    left = torch.maximum(a[..., :, None, 0], b[..., None, :, 0])
+    right = torch.minimum(a[..., :, None, 2], b[..., None, :, 2])
+    top = torch.maximum(a[..., :, None, 1], b[..., None, :, 1])
+    bottom = torch.minimum(a[..., :, None, 3], b[..., None, :, 3])
     return (right - left).clamp_(min=0) * (bottom - top).clamp_(min=0)
 
 
@@ -29,14 +29,14 @@ def pairwise_iou(a: Tensor, b: Tensor) -> Tensor:
     """Intersection over union.
 
     Args:
-        a: boxes [N, 4].
-        b: boxes [M, 4].
+        a: boxes [..., N, 4].
+        b: boxes [..., M, 4].
 
     Returns:
-        [N, M], in [0, 1] for boxes that are not inverted; 0 where both boxes are empty.
+        [..., N, M], in [0, 1] for boxes that are not inverted; 0 where both boxes are empty.
     """
     intersection = _pairwise_intersection(a, b)
-    union = box_area(a)[:, None] + box_area(b)[None, :] - intersection
+    union = box_area(a)[..., :, None] + box_area(b)[..., None, :] - intersection
     return intersection / union.clamp(min=_MIN_AREA)
 
 

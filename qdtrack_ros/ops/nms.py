@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import nms
 
+from qdtrack_ros.ops.boxes import pairwise_iou
+
 # From here on groups are suppressed one after the other: time and device memory of one pass grow with N^2. A GPU
 # prefers one launch for longer (10 000 is the reference's limit); a CPU takes half the time from about 2 000 on.
 _SPLIT_FROM = 10_000
@@ -114,14 +116,7 @@ def fixed_point_nms(
         steps: at least 1; raising it lets longer chains of overlapping boxes converge, and costs time.
         labels: [..., N]; boxes of different labels do not suppress each other. None: all are of one.
     """
-    x1, y1, x2, y2 = boxes.unbind(-1)
-    width = torch.minimum(x2[..., :, None], x2[..., None, :]) - torch.maximum(x1[..., :, None], x1[..., None, :])
-    height = torch.minimum(y2[..., :, None], y2[..., None, :]) - torch.maximum(y1[..., :, None], y1[..., None, :])
-    intersection = width.clamp(min=0) * height.clamp(min=0)
-    areas = (x2 - x1) * (y2 - y1)
-    union = areas[..., :, None] + areas[..., None, :] - intersection
-    # A product in place of the quotient: two empty boxes do not overlap, without a division by zero.
-    overlaps = intersection > iou_threshold * union
+    overlaps = pairwise_iou(boxes, boxes) > iou_threshold
     if labels is not None:
         overlaps = overlaps & (labels[..., :, None] == labels[..., None, :])
     count = boxes.shape[-2]
