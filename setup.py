@@ -31,8 +31,8 @@ def shared_files() -> list[tuple[str, list[str]]]:
 
 
 ONNX = ["onnx", "onnxruntime"]
-OPENVINO = ["openvino"]  # the quickest engine on a CPU
-TENSORRT = ["tensorrt"]  # on the GPU's machine
+OPENVINO = ["onnx", "openvino"]  # the quickest engine on a CPU
+TENSORRT = ["onnx", "tensorrt"]  # on the GPU's machine
 TRAIN = ["lightning", "tensorboard"]
 BAGS = ["rosbags>=0.11"]
 WAYMO = ["pyarrow"]

@@ -59,9 +59,9 @@ PACKAGES = (
 )
 # Looked up, not imported: importing them would take memory on the GPU.
 ENGINES = (
-    Package("openvino", ("openvino",), "the quickest engine on a CPU", "pip install openvino"),
+    Package("openvino", ("openvino",), "the quickest engine on a CPU", "pip install openvino onnx"),
     Package("onnxruntime", ("onnxruntime", "onnxruntime-gpu"), "ONNX graphs", "pip install onnxruntime"),
-    Package("onnx", ("onnx",), "qdtrack export --format onnx", "pip install onnx"),
+    Package("onnx", ("onnx",), "exports, and what these engines read", "pip install onnx"),
     Package(
         "tensorrt",
         ("tensorrt", "tensorrt-rtx", "tensorrt-rtx-cu13-bindings"),

@@ -136,8 +136,8 @@ def create_engine(
             preset's own.
         device: ``auto`` (CUDA if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
         engine: ``torch``; ``openvino``, ``onnxruntime`` or ``tensorrt``, which run the static form; ``noop``, which
-            finds nothing and measures everything around the network; or ``auto``: on the CPU ``openvino`` where it is
-            installed, else ``torch``; on CUDA ``torch``.
+            finds nothing and measures everything around the network; or ``auto``: on the CPU ``openvino`` where it
+            and onnx are installed, else ``torch``; on CUDA ``torch``.
         form: ``reference``: eager, any picture size. ``static``: fixed shapes, a graph for each size of input.
             ``auto``: the reference form for ``torch``, the static one for the others.
         precision: of weights and feature maps: ``fp32``, which ``auto`` is; ``fp16`` or ``bf16`` for ``torch``'s static
@@ -189,7 +189,8 @@ def load_network(preset: Preset, weights: str | Path | None) -> tuple[QDTrack, s
 
 def _best_engine(device: torch.device, form: str) -> str:
     """The quickest one, by docs/deployment.md, of those that are installed."""
-    if device.type == "cpu" and form != "reference" and importlib.util.find_spec("openvino") is not None:
+    needed = ("openvino", "onnx")
+    if device.type == "cpu" and form != "reference" and all(importlib.util.find_spec(name) for name in needed):
         return "openvino"
     return "torch"
 

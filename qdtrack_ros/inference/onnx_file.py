@@ -61,7 +61,11 @@ def onnx_bytes(form: StaticQDTrack, batch: int) -> bytes:
     Args:
         form: on the CPU.
         batch: pictures at once.
+
+    Raises:
+        EngineError: the package onnx, which the exporter uses, is not installed.
     """
+    require_onnx()
     height, width = form.input_size
     images = torch.zeros(batch, height, width, 3, dtype=torch.uint8)
     sizes = torch.tensor([[height, width]] * batch, dtype=torch.float32)
@@ -86,7 +90,7 @@ def write_onnx(path: Path, graph: bytes, facts: GraphFacts) -> None:
     Raises:
         EngineError: the package onnx is not installed, or finds a fault.
     """
-    onnx = _onnx()
+    onnx = require_onnx()
     model = onnx.load_from_string(graph)
     try:
         onnx.checker.check_model(model)
@@ -104,7 +108,7 @@ def read_facts(path: Path) -> GraphFacts:
         EngineError: it is damaged, not one of ours, or of another version.
         OSError: it cannot be read.
     """
-    onnx = _onnx()
+    onnx = require_onnx()
     try:
         model = onnx.load_from_string(path.read_bytes())
         texts = {entry.key: entry.value for entry in model.metadata_props}
@@ -122,11 +126,16 @@ def read_facts(path: Path) -> GraphFacts:
     return facts
 
 
-def _onnx() -> Any:
+def require_onnx() -> Any:
+    """The package onnx.
+
+    Raises:
+        EngineError: it is not installed.
+    """
     try:
         import onnx
         import onnx.checker
         import onnx.helper
     except ImportError as error:
-        raise EngineError("an ONNX file needs a package that is not installed: pip install onnx") from error
+        raise EngineError("an ONNX graph needs a package that is not installed: pip install onnx") from error
     return onnx

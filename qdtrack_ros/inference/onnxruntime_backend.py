@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from qdtrack_ros.inference.onnx_file import INPUTS, onnx_bytes
+from qdtrack_ros.inference.onnx_file import INPUTS, onnx_bytes, require_onnx
 from qdtrack_ros.inference.static_engine import Backend
 from qdtrack_ros.inference.types import EngineError
 from qdtrack_ros.models.static import StaticQDTrack
@@ -20,9 +20,10 @@ def onnxruntime_backend(device: torch.device) -> Backend:
     """Run graphs on the CPU, with the threads that PyTorch would take, or on a GPU.
 
     Raises:
-        EngineError: ONNX Runtime is not installed, or not for this device.
+        EngineError: ONNX Runtime or onnx is not installed, or not for this device.
     """
     _provider(device)
+    require_onnx()
 
     def build(form: StaticQDTrack, batch: int) -> OnnxRuntimeGraph:
         return OnnxRuntimeGraph(open_session(onnx_bytes(form, batch), device))

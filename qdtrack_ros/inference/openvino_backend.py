@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from qdtrack_ros.inference.onnx_file import onnx_bytes
+from qdtrack_ros.inference.onnx_file import onnx_bytes, require_onnx
 from qdtrack_ros.inference.static_engine import Backend
 from qdtrack_ros.inference.types import EngineError
 from qdtrack_ros.models.static import StaticQDTrack
@@ -20,12 +20,13 @@ def openvino_backend() -> Backend:
     In float32 whatever the processor: OpenVINO would round coordinates to bfloat16 too, where that is quicker.
 
     Raises:
-        EngineError: OpenVINO is not installed.
+        EngineError: OpenVINO or onnx is not installed.
     """
     try:
         import openvino
     except ImportError as error:
         raise EngineError("engine openvino needs a package that is not installed: pip install openvino") from error
+    require_onnx()
     core = openvino.Core()
     settings = {
         "INFERENCE_PRECISION_HINT": "f32",

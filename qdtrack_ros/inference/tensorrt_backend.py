@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 
 from qdtrack_ros.inference.engine_file import EngineKey, engine_path, read_engine, write_engine
-from qdtrack_ros.inference.onnx_file import INPUTS, OUTPUT, onnx_bytes
+from qdtrack_ros.inference.onnx_file import INPUTS, OUTPUT, onnx_bytes, require_onnx
 from qdtrack_ros.inference.static_engine import Backend
 from qdtrack_ros.inference.torch_backend import PRECISIONS
 from qdtrack_ros.inference.types import EngineError
@@ -37,9 +37,10 @@ def tensorrt_backend(device: torch.device, precision: str, model_id: str) -> Bac
     """Run engines on a GPU; those that are not in the cache folder are built, which takes a while, and kept there.
 
     Raises:
-        EngineError: TensorRT is not installed, or the device is none of CUDA's.
+        EngineError: TensorRT or onnx is not installed, or the device is none of CUDA's.
     """
     library = load_library()
+    require_onnx()
     if device.type != "cuda":
         raise EngineError(f"engine tensorrt runs on CUDA, not on {device}; use device cuda, or another engine")
     major, minor = torch.cuda.get_device_capability(device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import sys
 
@@ -26,6 +27,7 @@ ENGINES = ["torch", "openvino", "onnxruntime"]
 @pytest.fixture(params=ENGINES)
 def engine_name(request):
     if request.param != "torch":
+        pytest.importorskip("onnx")
         pytest.importorskip(request.param)
     return request.param
 
@@ -160,6 +162,20 @@ def test_auto_takes_openvino_where_it_is_installed_and_its_name_says_so(preset, 
 def test_a_missing_package_is_named_with_the_line_that_installs_it(preset, weights, name, monkeypatch):
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(EngineError, match=rf"engine {name} needs a package that is not installed: pip install {name}"):
+        create_engine(preset, weights, "cpu", name)
+
+
+def test_auto_does_without_openvino_where_onnx_is_missing(preset, weights, monkeypatch):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnx" else find_spec(name))
+    assert create_engine(preset, weights, "cpu").name == "torch cpu fp32"
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_the_exporters_package_is_named_too(preset, weights, name, monkeypatch):
+    pytest.importorskip(name)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(EngineError, match="an ONNX graph needs a package that is not installed: pip install onnx"):
         create_engine(preset, weights, "cpu", name)
 
 
