@@ -96,3 +96,15 @@ def test_levels_lie_beside_each_other_whole():
     for feature, (row, column) in zip(features, corners, strict=True):
         height, width = feature.shape[2:]
         assert torch.equal(atlas[:, :, row : row + height, column : column + width], feature)
+
+
+@pytest.mark.parametrize("pool", [pool_level_by_level, pool_from_atlas])
+def test_a_traced_graph_pools_from_every_level(pool):
+    features, boxes = pyramid(), regions(150, 3000.0, 50.0)
+    assert level_masks(boxes, 4, 56.0).any(dim=2).all()
+
+    def graph(boxes: Tensor, *features: Tensor) -> Tensor:
+        return pool(list(features), boxes, STRIDES, (7, 7))
+
+    traced = torch.jit.trace(graph, (torch.zeros_like(boxes), *features), check_trace=False)
+    torch.testing.assert_close(traced(boxes, *features), graph(boxes, *features))
