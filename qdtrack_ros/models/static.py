@@ -167,7 +167,7 @@ class StaticQDTrack(nn.Module):
         """Detections: boxes [B, N, 4], scores [B, N], labels [B, N], and whether they are exact [B]."""
         config = self.config
         batch, count = valid.shape
-        boxes = decode_deltas(proposals.flatten(0, 1), deltas, BOX_DELTA_STDS).reshape(batch, count, -1, 4)
+        boxes = decode_deltas(proposals.flatten(0, 1), deltas).reshape(batch, count, -1, 4)
         boxes = self._clip(boxes.flatten(1, 2), sizes)
         scores = logits.softmax(dim=-1)[:, :-1].reshape(batch, count, -1)
         over = (scores > config.score_threshold) & valid[..., None]
@@ -226,7 +226,11 @@ def unpack(packed: Tensor) -> list[Unpacked]:
 
 @torch.no_grad()
 def fold_network(network: QDTrack) -> None:
-    """Fold every BatchNorm of the backbone into the convolution before it; EfficientNet-Lite0 has none."""
+    """Fold constants: BatchNorm into the convolution before it, the deltas' deviations into the regressor."""
+    regressor = network.box_head.regressor
+    stds = torch.tensor(BOX_DELTA_STDS).repeat(regressor.out_features // 4)
+    regressor.weight.mul_(stds[:, None])
+    regressor.bias.mul_(stds)
     if not isinstance(network.backbone, ResNet):
         return
     for parent in network.backbone.modules():

@@ -100,7 +100,9 @@ def decode_deltas(
     Returns:
         Boxes [N, 4k].
     """
-    denormalised = deltas.reshape(len(deltas), deltas.shape[1] // 4, 4) * deltas.new_tensor(stds)
+    denormalised = deltas.reshape(len(deltas), deltas.shape[1] // 4, 4)
+    if any(std != 1 for std in stds):  # numbers go to a GPU by a copy that waits for it
+        denormalised = denormalised * deltas.new_tensor(stds)
     sizes = (boxes[:, 2:] - boxes[:, :2])[:, None]
     centres = ((boxes[:, :2] + boxes[:, 2:]) * 0.5)[:, None]
     limit = abs(math.log(max_ratio))

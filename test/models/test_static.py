@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from qdtrack_ros.models import ModelConfig, ProposalConfig, QDTrack, RawDetections
 from qdtrack_ros.models.static import StaticQDTrack, Unpacked, unpack
@@ -180,3 +181,28 @@ def test_wrong_shapes_and_poolings_are_named():
         StaticQDTrack(network, (90, 128), MEAN, STD, False)
     with pytest.raises(ValueError, match="pooling is 'roi'; expected one of roi_align, atlas"):
         static_form(network, pooling="roi")
+
+
+class Operators(TorchDispatchMode):
+    """Names of the operators that run while it is entered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func.name())
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("pooling", ["roi_align", "atlas"])
+def test_nothing_waits_for_a_device(name, pooling, pictures):
+    form = static_form(random_network(ARCHITECTURES[name]), pooling=pooling)
+    with torch.inference_mode(), Operators() as operators:
+        form(pictures, SIZES)
+    # Values that Python asks for, shapes that depend on data, and tensors made of Python numbers: a GPU's graph cannot
+    # be captured with any of them.
+    waits = ("aten::item", "aten::_local_scalar_dense", "aten::nonzero", "aten::lift_fresh", "aten::masked_select")
+    assert not [one for one in operators.names if one.startswith(waits)]
+    assert "aten::topk" in operators.names
