@@ -98,6 +98,7 @@ def test_levels_lie_beside_each_other_whole():
         assert torch.equal(atlas[:, :, row : row + height, column : column + width], feature)
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 @pytest.mark.parametrize("pool", [pool_level_by_level, pool_from_atlas])
 def test_a_traced_graph_pools_from_every_level(pool):
     features, boxes = pyramid(), regions(150, 3000.0, 50.0)
