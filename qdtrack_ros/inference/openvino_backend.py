@@ -39,7 +39,7 @@ def openvino_backend() -> Backend:
         model = core.read_model(io.BytesIO(onnx_bytes(form, batch)))
         return OpenVinoGraph(core.compile_model(model, "CPU", settings).create_infer_request())
 
-    return Backend("openvino cpu fp32", build)
+    return Backend("openvino cpu fp32", build, trim=True)
 
 
 class OpenVinoGraph:

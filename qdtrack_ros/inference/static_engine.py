@@ -44,6 +44,7 @@ class Backend(NamedTuple):
         batched: whether pictures of one shape run as one batch; else one by one, which a CPU does as quickly.
         pooling: the form's.
         dtype: the form's.
+        trim: the form's.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Backend(NamedTuple):
     batched: bool = False
     pooling: str = "roi_align"
     dtype: torch.dtype = torch.float32
+    trim: bool = False
 
 
 class _Slot(NamedTuple):
@@ -178,7 +180,7 @@ class StaticEngine:
         if (height, width) not in shapes and len(shapes) >= MAX_GRAPHS:
             return None
         backend = self._backend
-        form = static_form(self._network, self._config, (height, width), backend.pooling, backend.dtype)
+        form = static_form(self._network, self._config, (height, width), backend.pooling, backend.dtype, backend.trim)
         self._graphs[key] = backend.build(form, batch)
         self._buffers[key] = np.zeros((batch, height, width, 3), np.uint8)
         return self._graphs[key]
@@ -219,10 +221,11 @@ def static_form(
     input_size: tuple[int, int],
     pooling: str = "roi_align",
     dtype: torch.dtype = torch.float32,
+    trim: bool = False,
 ) -> StaticQDTrack:
     """The static form of a network for pictures prepared like this, and an input of (height, width)."""
     bgr = config.channel_order == "bgr"
-    return StaticQDTrack(network, input_size, config.mean, config.std, bgr, pooling, dtype=dtype).eval()
+    return StaticQDTrack(network, input_size, config.mean, config.std, bgr, pooling, dtype=dtype, trim=trim).eval()
 
 
 def _not_finite(embedding_dim: int) -> Detections:

@@ -122,6 +122,21 @@ def test_the_atlas_finds_the_same(name, pictures):
     assert min(share_found(a, b) for a, b in zip(found, expected, strict=True)) >= 0.95
 
 
+@pytest.mark.parametrize("name", ["small", "trunk"])
+def test_trimmed_slots_hold_the_same_detections(name, pictures):
+    network = random_network(ARCHITECTURES[name])
+    whole = run(static_form(network), pictures, SIZES)
+    most = max(int((one.scores > 0).sum()) for one in whole)
+    trimmed = run(static_form(network, trim=True), pictures, SIZES)
+    slots = min(-(-most // 8) * 8, network.config.max_detections)
+    assert [len(one.boxes) for one in trimmed] == [slots] * 3
+    for one, other in zip(whole, trimmed, strict=True):
+        torch.testing.assert_close(other.boxes, one.boxes[:slots])
+        torch.testing.assert_close(other.embeddings, one.embeddings[:slots], atol=1e-4, rtol=1e-4)
+    network.config = replace(network.config, score_threshold=1.0)
+    assert [len(one.boxes) for one in run(static_form(network, trim=True), pictures, SIZES)] == [8] * 3
+
+
 def test_what_lies_in_the_padding_does_not_matter(pictures):
     form = static_form(random_network(SMALL))
     dirty = pictures.clone()
