@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -70,6 +69,7 @@ class CameraFigures(NamedTuple):
 
     Attributes:
         counts: frames whose fate is decided.
+        lost: frames that were published and never arrived; in none of the counts.
         faults: what went wrong since configure, by kind.
         silent_s: seconds since the last frame arrived, or since the camera was started.
         last_error: the newest fault in words, empty when there was none.
@@ -77,6 +77,7 @@ class CameraFigures(NamedTuple):
     """
 
     counts: MailboxCounts
+    lost: int
     faults: Mapping[str, int]
     silent_s: float
     last_error: str
@@ -108,16 +109,16 @@ class Camera:
         self._last_error = ""
         self._size: tuple[int, int] | None = None
         self._dropped_before = 0
-        self._last_arrival_s = time.monotonic()
+        self._lost = 0
 
     def receive(self, frame: ReceivedFrame) -> None:
         """Store the newest frame; all a subscription callback does."""
-        self._last_arrival_s = time.monotonic()
         self.mailbox.put(frame)
 
-    def started(self) -> None:
-        """Begin to expect frames: silence counts from now."""
-        self._last_arrival_s = time.monotonic()
+    def note_lost(self, count: int) -> None:
+        """Remember frames that were published and never arrived."""
+        with self._faults_lock:
+            self._lost += count
 
     def note_fault(self, kind: str, text: str) -> None:
         """Remember a fault for the diagnostics."""
@@ -172,6 +173,6 @@ class Camera:
     def figures(self) -> CameraFigures:
         """For diagnostics; may be called from any thread."""
         with self._faults_lock:
-            faults, last_error = dict(self._faults), self._last_error
-        silent_s = time.monotonic() - self._last_arrival_s
-        return CameraFigures(self.mailbox.counts(), faults, silent_s, last_error, self.session.track_count)
+            faults, last_error, lost = dict(self._faults), self._last_error, self._lost
+        tracks = self.session.track_count
+        return CameraFigures(self.mailbox.counts(), lost, faults, self.mailbox.silent_s, last_error, tracks)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo, SubscriptionEventCallbacks
-from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import qos_policy_name_from_kind
+from rclpy.event_handler import (
+    PublisherEventCallbacks,
+    QoSOfferedIncompatibleQoSInfo,
+    QoSRequestedIncompatibleQoSInfo,
+    SubscriptionEventCallbacks,
+)
+from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
+from rclpy.qos import QoSProfile, qos_policy_name_from_kind
 from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -20,10 +25,11 @@ from qdtrack_ros.data.compressed_codec import decode_compressed
 from qdtrack_ros.data.image_codec import BgrImage, decode_image
 from qdtrack_ros.inference.drawing import draw_tracks
 from qdtrack_ros.msg import EmbeddingArray, FrameTiming, TrackArray
-from qdtrack_ros.node import messages, qos
+from qdtrack_ros.node import endpoints, messages, qos
 from qdtrack_ros.node.camera import Camera, DecodedImage, FrameResult, ReceivedFrame
 from qdtrack_ros.node.frame_timing import FrameTimes
 from qdtrack_ros.node.mailbox import MailboxCounts
+from qdtrack_ros.node.publication_gaps import PublicationGaps
 from qdtrack_ros.node.visualization import PinholeModel, marker_message
 
 
@@ -75,7 +81,8 @@ class CameraIo:
         camera: gets the frames.
         options: how it is connected.
         facts: about the network.
-        on_incompatible: told the camera's name, and in words, when a publisher's QoS does not fit.
+        on_incompatible: told in words when the QoS of another node does not fit ours.
+        on_lost: told in words when frames were lost on their way.
     """
 
     def __init__(
@@ -84,17 +91,21 @@ class CameraIo:
         camera: Camera,
         options: CameraOptions,
         facts: ModelFacts,
-        on_incompatible: Callable[[str, str], None],
+        on_incompatible: Callable[[str], None],
+        on_lost: Callable[[str], None],
     ) -> None:
         self._node = node
         self._camera = camera
         self._options = options
         self._facts = facts
         self._on_incompatible = on_incompatible
+        self._on_lost = on_lost
         self._subscriptions: list[Subscription] = []
+        self._unfit_once: dict[str, QoSProfile] = {}  # outputs with an incompatible subscriber at some time
+        self._unfit_input_once = False
         self._pinhole: PinholeModel | None = None
         name = camera.name
-        create = node.create_lifecycle_publisher
+        create = self._create_publisher
         self._detections = create(Detection2DArray, f"{name}/detections", qos.results())
         self._tracks = create(TrackArray, f"{name}/tracks", qos.results())
         self._timing = create(FrameTiming, f"{name}/timing", qos.results())
@@ -103,30 +114,36 @@ class CameraIo:
         self._embeddings = None
         if options.publish_embeddings:
             self._embeddings = create(EmbeddingArray, f"{name}/embeddings", qos.results())
-        suffix = "image_raw/compressed" if options.transport == "compressed" else "image_raw"
+        compressed = options.transport == "compressed"
+        self._kind: Any = CompressedImage if compressed else Image
+        self._profile = qos.image_input(options.reliability, options.depth)
+        suffix = "image_raw/compressed" if compressed else "image_raw"
         self.topic: str = node.resolve_topic_name(f"{name}/{suffix}")
 
     def subscribe(self) -> None:
         """Begin to take images."""
         clock = self._node.get_clock()
+        gaps = PublicationGaps()
 
-        def store(payload: bytes) -> None:
+        def store(payload: bytes, info: Mapping[str, Any]) -> None:
+            missed = gaps.missed(info)
+            if missed:
+                self._lost(missed)
             self._camera.receive(ReceivedFrame(payload, time.perf_counter(), clock.now().nanoseconds))
 
-        kind: Any = CompressedImage if self._options.transport == "compressed" else Image
         # Raw: the worker unpacks only the frames it processes, and this callback costs next to nothing.
         images = self._node.create_subscription(
-            kind,
+            self._kind,
             self.topic,
             store,
-            qos.image_input(self._options.reliability, self._options.depth),
+            self._profile,
             raw=True,
             event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._incompatible),
         )
         info_topic = f"{self._camera.name}/camera_info"
         infos = self._node.create_subscription(CameraInfo, info_topic, self._take_camera_info, qos.image_input())
         self._subscriptions = [images, infos]
-        self._camera.started()
+        self._camera.mailbox.expect()
 
     def unsubscribe(self) -> None:
         """Take no more images."""
@@ -161,26 +178,57 @@ class CameraIo:
 
     def publishers_found(self) -> str:
         """Who publishes the images, and with which QoS, for people."""
-        found = self._node.get_publishers_info_by_topic(self.topic)
-        if not found:
-            return "no publisher found"
-        names = (
-            f"{info.node_namespace.rstrip('/')}/{info.node_name} ({info.qos_profile.reliability.name.lower()})"
-            for info in found
+        return endpoints.publishers_found(self._node, self.topic, messages.type_name(self._kind))
+
+    def mismatches(self) -> list[str]:
+        """Nodes whose QoS does not fit ours now, in words, a line a topic."""
+        found = []
+        # The graph is asked only where the middleware once told of such a node: this is called every second.
+        unfit = endpoints.unfit_publishers(self._node, self.topic, self._profile) if self._unfit_input_once else ""
+        if unfit:
+            found.append(f"incompatible QoS: no images on {self.topic} from {unfit}; {self._how_subscribed()}")
+        for topic, profile in self._unfit_once.items():
+            unfit = endpoints.unfit_subscribers(self._node, topic, profile)
+            if unfit:
+                found.append(f"incompatible QoS: nothing on {topic} for {unfit}")
+        return found
+
+    def _create_publisher(self, kind: Any, name: str, profile: QoSProfile) -> LifecyclePublisher[Any]:
+        topic = self._node.resolve_topic_name(name)
+
+        def incompatible(event: QoSOfferedIncompatibleQoSInfo) -> None:
+            self._unfit_once[topic] = profile
+            policy = qos_policy_name_from_kind(event.last_policy_kind)
+            subscribers = endpoints.unfit_subscribers(self._node, topic, profile)
+            self._on_incompatible(
+                f"camera {self._camera.name}: a subscriber of {topic} asks for a {policy} that is not offered and gets "
+                f"nothing: {subscribers or 'gone already'}; offered is "
+                f"{profile.reliability.name.lower()}, {profile.durability.name.lower()}"
+            )
+
+        callbacks = PublisherEventCallbacks(incompatible_qos=incompatible)
+        return self._node.create_lifecycle_publisher(kind, name, profile, event_callbacks=callbacks)
+
+    def _lost(self, count: int) -> None:
+        self._camera.note_lost(count)
+        self._on_lost(
+            f"camera {self._camera.name}: {count} frame(s) on {self.topic} never arrived: lost by the transport, "
+            "or replaced before this process could take them. Does the publisher use our Fast DDS profile (README)?"
         )
-        return f"publishers found: {', '.join(names)}"
 
     def _take_camera_info(self, message: CameraInfo) -> None:
         self._pinhole = PinholeModel.of_camera_matrix(message.k, message.width, message.height)
 
     def _incompatible(self, event: QoSRequestedIncompatibleQoSInfo) -> None:
+        self._unfit_input_once = True
         policy = qos_policy_name_from_kind(event.last_policy_kind)
-        name = self._camera.name
         self._on_incompatible(
-            name,
-            f"camera {name}: a publisher on {self.topic} does not offer the {policy} that is asked for "
-            f"({name}.qos.reliability is {self._options.reliability}); {self.publishers_found()}",
+            f"camera {self._camera.name}: a publisher on {self.topic} does not offer the {policy} that is asked for "
+            f"({self._how_subscribed()}); {self.publishers_found()}"
         )
+
+    def _how_subscribed(self) -> str:
+        return f"{self._camera.name}.qos.reliability is {self._options.reliability}"
 
 
 def draw_frame(result: FrameResult, labels: tuple[str, ...]) -> BgrImage:

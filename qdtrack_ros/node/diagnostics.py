@@ -29,6 +29,7 @@ class CameraHealth(NamedTuple):
         before: at the last report, None for the first.
         latency: of the last seconds.
         stale: why no frame comes, in words; empty while frames come.
+        mismatches: nodes whose QoS does not fit, in words.
     """
 
     name: str
@@ -37,6 +38,7 @@ class CameraHealth(NamedTuple):
     before: CameraFigures | None
     latency: LatencySummary
     stale: str
+    mismatches: Sequence[str] = ()
 
 
 class EngineHealth(NamedTuple):
@@ -76,6 +78,7 @@ def camera_status(node: str, camera: CameraHealth, limits: DiagnosticLimits) -> 
         "frames_received": str(counts.received),
         "frames_processed": str(counts.processed),
         "frames_dropped": str(counts.dropped),
+        "frames_lost": str(camera.figures.lost),
         "tracks": str(camera.figures.tracks),
         "seconds_since_last_frame": f"{camera.figures.silent_s:.1f}",
         **{f"dropped.{reason}": str(count) for reason, count in sorted(counts.reasons.items())},
@@ -95,6 +98,7 @@ def _findings(camera: CameraHealth, limits: DiagnosticLimits) -> list[tuple[byte
     findings: list[tuple[bytes, str]] = []
     if camera.stale:
         findings.append((ERROR, camera.stale))
+    findings += [(ERROR, mismatch) for mismatch in camera.mismatches]
     before = camera.before.faults if camera.before else {}
     new = {kind: count - before.get(kind, 0) for kind, count in camera.figures.faults.items()}
     for kind, count in sorted(new.items()):
@@ -105,6 +109,9 @@ def _findings(camera: CameraHealth, limits: DiagnosticLimits) -> list[tuple[byte
     dropped = counts.dropped - (old_counts.dropped if old_counts else 0)
     if received and dropped / received > limits.max_drop_ratio:
         findings.append((WARN, f"{dropped} of {received} frames dropped"))
+    lost = camera.figures.lost - (camera.before.lost if camera.before else 0)
+    if lost:
+        findings.append((WARN, f"{lost} frames never arrived"))
     latency = camera.latency
     if limits.max_latency_ms and not math.isnan(latency.p99_ms) and latency.p99_ms > limits.max_latency_ms:
         findings.append((WARN, f"latency p99 {latency.p99_ms:.0f} ms, limit {limits.max_latency_ms:g} ms"))

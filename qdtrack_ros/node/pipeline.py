@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from qdtrack_ros.node.mailbox import MailboxCounts
 from qdtrack_ros.node.model_loading import LoadedModel
 from qdtrack_ros.node.session import TrackingSession
 from qdtrack_ros.node.settings import DiagnosticLimits, RuntimeSettings, class_indices
-from qdtrack_ros.node.state_file import StateFileError, load_state, save_state
+from qdtrack_ros.node.state_keeper import StateKeeper
 from qdtrack_ros.node.worker import FrameWorker, Severity
 from qdtrack_ros.tracking import TrackerConfig
 
@@ -68,6 +69,7 @@ def runtime_settings(values: Mapping[str, Any], labels: tuple[str, ...]) -> Runt
         confirm_hits=values["confirm_hits"],
         marker_depth_m=values["markers.depth"],
         state_max_age_s=values["state.max_age_s"],
+        state_save_period_s=values["state.save_period_s"],
         class_indices=class_indices(values["classes"], labels),
         limits=DiagnosticLimits(
             values["diagnostics.min_rate_hz"],
@@ -85,7 +87,13 @@ class TrackingPipeline:
         model: engine, labels and thresholds; closed with the pipeline.
         values: all parameters.
         report: tells the user.
-        failed: told once, from the worker's thread, when the engine failed for good.
+        failed: told once, from the worker's thread, when the worker has stopped for good.
+
+    Attributes:
+        model: engine and preset.
+        labels: class names.
+        cameras: by name.
+        started: whether it ever served.
 
     Raises:
         ValueError: the parameters do not fit the model.
@@ -105,8 +113,8 @@ class TrackingPipeline:
         self._failed = failed
         self._state_lock = threading.Lock()
         self._settings = runtime_settings(values, self.labels)
-        self._state_path = Path(values["state.path"]).expanduser() if values["state.path"] else None
         self._worker: FrameWorker | None = None
+        self.started = False
         self._before: dict[str, CameraFigures] = {}
         config = tracker_config(model.preset.association, values)
         facts = ModelFacts(self.labels, model.engine.model_id, model.engine.embedding_dim)
@@ -123,7 +131,24 @@ class TrackingPipeline:
             session = TrackingSession(config, values["trail_length"])
             guard = ClockGuard(values["reset_on_jump_s"])
             self.cameras[name] = Camera(name, decoder(options.transport), session, guard, condition)
-            self._io[name] = CameraIo(node, self.cameras[name], options, facts, self._on_incompatible)
+            self._io[name] = CameraIo(
+                node,
+                self.cameras[name],
+                options,
+                facts,
+                on_incompatible=partial(report, Severity.ERROR, f"{name}:qos"),
+                on_lost=partial(report, Severity.WARNING, f"{name}:lost"),
+            )
+        self._keeper: StateKeeper | None = None
+        if values["state.path"]:
+            self._keeper = StateKeeper(
+                Path(values["state.path"]).expanduser(),
+                model.engine.model_id,
+                self.cameras,
+                self._state_lock,
+                lambda: self._settings,
+                partial(report, Severity.ERROR, "state"),
+            )
 
     @property
     def topics(self) -> list[str]:
@@ -132,6 +157,9 @@ class TrackingPipeline:
 
     def start(self) -> None:
         """Subscribe and serve."""
+        self.started = True
+        if self._keeper is not None:
+            self._keeper.start()
         self._worker = FrameWorker(
             list(self.cameras.values()), self.model.engine, self, lambda: self._settings, self._state_lock
         )
@@ -146,6 +174,8 @@ class TrackingPipeline:
         if self._worker is not None:
             self._worker.stop()
             self._worker = None
+        if self._keeper is not None:
+            self._keeper.stop()
 
     def close(self) -> None:
         """Stop, leave the graph and free the engine's memory."""
@@ -181,49 +211,28 @@ class TrackingPipeline:
         Raises:
             OSError: it cannot be written.
         """
-        if self._state_path is None:
-            return ""
-        with self._state_lock:
-            states = {name: camera.session.state_dict() for name, camera in self.cameras.items()}
-        save_state(self._state_path, self.model.engine.model_id, states)
-        return f"state of {len(states)} camera(s) written to {self._state_path}"
+        return self._keeper.save() if self._keeper is not None else ""
 
     def load_state(self) -> str:
-        """Take up the state file; says what was taken up.
+        """Take up the state file; says what was taken up, empty when no file is configured.
 
         Raises:
-            StateFileError: there is no such file configured, or it is damaged, foreign or too old; nothing has changed.
+            StateFileError: it is damaged, foreign or too old; nothing has changed.
             FileNotFoundError: it does not exist.
         """
-        if self._state_path is None:
-            raise StateFileError("the parameter state.path is empty: there is no state file to take up")
-        saved = load_state(self._state_path, self.model.engine.model_id, self._settings.state_max_age_s)
-        known = {name: state for name, state in saved.cameras.items() if name in self.cameras}
-        if not known:
-            raise StateFileError(f"{self._state_path} is of other cameras ({', '.join(saved.cameras) or 'none'})")
-        with self._state_lock:
-            before = {name: self.cameras[name].session.state_dict() for name in known}
-            try:
-                for name, state in known.items():
-                    self.cameras[name].load_state(state)
-            except ValueError as error:
-                for name, state in before.items():
-                    self.cameras[name].load_state(state)
-                raise StateFileError(f"{self._state_path} cannot be taken up: {error}") from error
-        tracks = sum(self.cameras[name].session.track_count for name in known)
-        return f"{tracks} track(s) of {', '.join(known)} taken up from {self._state_path}, {saved.age_s:.1f} s old"
+        return self._keeper.load() if self._keeper is not None else ""
 
     def health(self, active: bool) -> list[CameraHealth]:
         """What the diagnostics need to know about each camera; frames since the last call are compared."""
         result = []
         for name, camera in self.cameras.items():
             figures = camera.figures()
-            stale = ""
+            io, stale = self._io[name], ""
             if active and figures.silent_s > self._settings.stale_after_s:
-                io = self._io[name]
                 stale = f"no frame on {io.topic} for {figures.silent_s:.1f} s; {io.publishers_found()}"
             before = self._before.get(name)
-            result.append(CameraHealth(name, self._io[name].topic, figures, before, camera.latency.summary(), stale))
+            latency = camera.latency.summary()
+            result.append(CameraHealth(name, io.topic, figures, before, latency, stale, io.mismatches()))
             self._before[name] = figures
         return result
 
@@ -247,6 +256,3 @@ class TrackingPipeline:
     def failed(self, reason: str) -> None:
         """Of WorkerOutputs."""
         self._failed(reason)
-
-    def _on_incompatible(self, camera: str, text: str) -> None:
-        self._report(Severity.ERROR, f"{camera}:qos", text)

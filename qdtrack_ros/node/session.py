@@ -168,6 +168,7 @@ class TrackingSession:
             raise ValueError("the state has no valid session id")
         if frame_index.shape != () or frame_index.dtype.kind not in "iu" or frame_index < 0:
             raise ValueError("the state has no valid frame index")
+        same_session = session_id.tobytes() == self.session_id
         tracker = create_tracker(self._config)
         prefix = "tracker."
         tracker.load_state_dict({key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)})
@@ -175,6 +176,8 @@ class TrackingSession:
             raise ValueError(
                 f"the state's frame index {int(frame_index)} is behind its tracker's {tracker.last_frame_index}"
             )
+        if same_session:
+            tracker.continue_ids(self._tracker.next_id)  # those given out since the save are not given out again
         self._tracker = tracker
         self.track_count = len(tracker.tracks)
         self._trails.clear()

@@ -34,6 +34,7 @@ class RuntimeSettings:
         confirm_hits: matched frames that confirm a track.
         marker_depth_m: distance of the plane in which markers are drawn.
         state_max_age_s: older state files are not taken up.
+        state_save_period_s: how often the state is saved while tracking.
         class_indices: labels to track, None for all.
         limits: thresholds of the diagnostics.
     """
@@ -44,6 +45,7 @@ class RuntimeSettings:
     confirm_hits: int = CONFIRM_HITS
     marker_depth_m: float = 5.0
     state_max_age_s: float = 60.0
+    state_save_period_s: float = 5.0
     class_indices: frozenset[int] | None = None
     limits: DiagnosticLimits = DiagnosticLimits()
 

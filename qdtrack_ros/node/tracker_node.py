@@ -15,13 +15,7 @@ from vision_msgs.msg import LabelInfo
 from qdtrack_ros.node import messages, qos
 from qdtrack_ros.node.health_reporter import HealthReporter
 from qdtrack_ros.node.log_throttle import LogThrottle
-from qdtrack_ros.node.model_loading import (
-    EngineFactory,
-    PresetLoader,
-    default_engine_factory,
-    default_preset_loader,
-    load_model,
-)
+from qdtrack_ros.node.model_loading import LoadingInterruptedError, ModelLoader
 from qdtrack_ros.node.node_parameters import NodeParameters
 from qdtrack_ros.node.parameters import load_specs
 from qdtrack_ros.node.pipeline import TrackingPipeline, preset_values, runtime_settings, tracker_config
@@ -39,23 +33,16 @@ class TrackerNode(LifecycleNode):
     """The tracker on the ROS graph; see README.md for its topics, services and parameters.
 
     Args:
+        load: loads preset and engine on configure.
         name: node name, unless remapped.
-        engine_factory: builds the engine on configure.
-        preset_loader: finds the preset on configure.
 
     Raises:
         ValueError: a parameter given at the start is not allowed.
     """
 
-    def __init__(
-        self,
-        name: str = "qdtrack",
-        engine_factory: EngineFactory = default_engine_factory,
-        preset_loader: PresetLoader = default_preset_loader,
-    ) -> None:
+    def __init__(self, load: ModelLoader, name: str = "qdtrack") -> None:
         super().__init__(name)
-        self._engine_factory = engine_factory
-        self._preset_loader = preset_loader
+        self._load = load
         self._pipeline: TrackingPipeline | None = None
         self._labels: Publisher[LabelInfo] | None = None
         self._active = False
@@ -93,7 +80,12 @@ class TrackerNode(LifecycleNode):
 
         def activate() -> None:
             super(TrackerNode, self).on_activate(state)
-            self._configured.start()
+            try:
+                self._configured.start()
+            except Exception:
+                self._configured.stop()
+                super(TrackerNode, self).on_deactivate(state)
+                raise
             self._active = True
             self.get_logger().info(f"active: waiting for images on {', '.join(self._configured.topics)}")
 
@@ -119,20 +111,24 @@ class TrackerNode(LifecycleNode):
 
         def shut_down() -> None:
             self._finalized = True
-            self._stop()
+            if self._active:
+                self._stop()
+            elif self._pipeline is not None and self._pipeline.started:
+                self._save()  # the age of a state counts from the end of its node, not from its deactivation
             self._release()
 
         return self._guarded("shutdown", shut_down, ERROR)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Back to unconfigured, with the reason in the log and in the diagnostics."""
-        if self._fault:
-            self._last_error, self._fault = self._fault, ""
+        reason, self._fault = self._fault or self._last_error, ""
+        self._guarded("error processing", self._release, SUCCESS)
+        self._last_error = reason
         self.get_logger().error(
-            f"fell back to unconfigured: {self._last_error}. To start again: "
+            f"fell back to unconfigured: {reason}. To start again: "
             f"`ros2 lifecycle set {self._full_name} configure`, then `activate`"
         )
-        return self._guarded("error processing", self._release, SUCCESS)
+        return SUCCESS
 
     def close(self) -> None:
         """Shut down in order, as SIGINT and SIGTERM ask for."""
@@ -154,6 +150,9 @@ class TrackerNode(LifecycleNode):
     ) -> TransitionCallbackReturn:
         try:
             action()
+        except LoadingInterruptedError as interruption:
+            self.get_logger().info(f"{name}: {interruption}")
+            return otherwise
         except Exception as error:
             expected = isinstance(error, (ValueError, OSError, RuntimeError, ImportError))
             reason = str(error) if expected and str(error) else f"{type(error).__name__}: {error}"
@@ -170,13 +169,15 @@ class TrackerNode(LifecycleNode):
         values = self._declared.values()
         log.info(f"loading preset {values['preset']}, engine {values['engine']} on {values['device']} ...")
         try:
-            model = load_model(values, self._preset_loader, self._engine_factory)
+            model = self._load(values)
             try:
                 self._declared.fill_from_preset(preset_values(model.preset.association))
                 pipeline = TrackingPipeline(self, model, self._declared.values(), self._report, self._engine_failed)
             except Exception:
                 model.engine.close()
                 raise
+        except LoadingInterruptedError:
+            raise
         except Exception as error:
             remedy = f"correct it, then `ros2 lifecycle set {self._full_name} configure`"
             first, line_end, names = str(error).partition("\n")
@@ -184,7 +185,8 @@ class TrackerNode(LifecycleNode):
         self._pipeline = pipeline
         self._labels = self.create_publisher(LabelInfo, "~/labels", qos.latched())
         self._labels.publish(messages.labels_message(pipeline.labels))
-        self._last_error = ""
+        self._last_error = self._fault = ""
+        self._throttle = LogThrottle()  # what was told of an earlier run is no reason to be silent now
         engine = model.engine
         log.info(
             f"configured: engine {engine.name}, model {engine.model_id[:12]}, preset {model.preset.name} "
@@ -207,8 +209,11 @@ class TrackerNode(LifecycleNode):
             return
         self._active = False
         self._pipeline.stop()
+        self._save()
+
+    def _save(self) -> None:
         try:
-            written = self._pipeline.save_state()
+            written = self._configured.save_state()
             if written:
                 self.get_logger().info(written)
         except OSError as error:
@@ -217,11 +222,11 @@ class TrackerNode(LifecycleNode):
     def _release(self) -> None:
         self._active = False
         pipeline, self._pipeline = self._pipeline, None
-        if pipeline is not None:
-            pipeline.close()
         if self._labels is not None:
             self.destroy_publisher(self._labels)
             self._labels = None
+        if pipeline is not None:
+            pipeline.close()
 
     # Faults and messages for the user.
 

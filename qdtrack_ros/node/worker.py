@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import sys
 import threading
@@ -25,7 +26,7 @@ ENGINE_FAILED = "engine_failed"
 NOT_FINITE = "not_finite"
 PUBLISH_FAILED = "publish_failed"
 
-# One failure may be a passing shortage of memory; a second one in a row is not.
+# One failure may be a passing shortage of memory; a second batch in a row of which nothing came through is not.
 _FAILURES_IN_A_ROW = 2
 
 
@@ -53,7 +54,7 @@ class WorkerOutputs(Protocol):
         ...
 
     def failed(self, reason: str) -> None:
-        """The engine failed for good: the worker stops."""
+        """The worker has stopped for good: the engine failed, or the worker itself."""
         ...
 
 
@@ -110,9 +111,13 @@ class FrameWorker:
 
     def _run(self) -> None:
         mailboxes = [camera.mailbox for camera in self._cameras]
-        while not self._stop.is_set():
-            taken = wait_for_frames(mailboxes, self._stop, self._settings().batch_wait_s)
-            self.process([(self._cameras[index], frame) for index, frame in taken])
+        try:
+            while not self._stop.is_set():
+                settings = self._settings()
+                taken = wait_for_frames(mailboxes, self._stop, settings.batch_wait_s, settings.stale_after_s)
+                self.process([(self._cameras[index], frame) for index, frame in taken])
+        except Exception as error:  # without its worker the node would look alive and track nothing
+            self._outputs.failed(f"the worker failed: {type(error).__name__}: {error}")
 
     def process(self, taken: Sequence[tuple[Camera, ReceivedFrame]]) -> None:
         """Process one batch of frames taken from the mailboxes; each is settled before this returns."""
@@ -120,11 +125,30 @@ class FrameWorker:
         jobs = [job for camera, frame in taken if (job := self._decode(camera, frame, settings)) is not None]
         if not jobs:
             return
-        output = self._detect(jobs)
-        if output is None:
+        reasons = self._serve(jobs, settings)
+        if len(reasons) < len(jobs):
+            self._failures = 0
             return
-        for job, detections in zip(jobs, output.detections, strict=True):
-            self._finish(job, detections, output, len(jobs), settings)
+        self._failures += 1
+        if self._failures >= _FAILURES_IN_A_ROW:
+            self._stop.set()
+            self._outputs.failed(f"{reasons[-1]}, {self._failures} times in a row")
+
+    def _serve(self, jobs: Sequence[_Job], settings: RuntimeSettings) -> list[str]:
+        """Detect and track; why the engine failed, for each frame that it failed on."""
+        output = self._detect(jobs)
+        if isinstance(output, EngineOutput):
+            answers = zip(jobs, output.detections, strict=True)
+            finished = [self._finish(job, detections, output, len(jobs), settings) for job, detections in answers]
+            return [reason for reason in finished if reason]
+        free_device_cache()
+        if len(jobs) == 1:
+            self._drop(jobs[0].camera, ENGINE_FAILED, output, Severity.ERROR)
+            return [output]
+        # One camera's picture may have broken it for all of them, and a single one needs the least memory.
+        text = f"{output}; the frames of {len(jobs)} cameras are tried one by one"
+        self._outputs.report(Severity.WARNING, "batch failed", text)
+        return [reason for job in jobs for reason in self._serve([job], settings)]
 
     def _decode(self, camera: Camera, frame: ReceivedFrame, settings: RuntimeSettings) -> _Job | None:
         taken_s = time.perf_counter()
@@ -141,38 +165,35 @@ class FrameWorker:
             self._outputs.report(Severity.INFO, f"{camera.name}:size", f"camera {camera.name}: {news}")
         return _Job(camera, frame, image, taken_s, 1e3 * (time.perf_counter() - taken_s))
 
-    def _detect(self, jobs: Sequence[_Job]) -> EngineOutput | None:
+    def _detect(self, jobs: Sequence[_Job]) -> EngineOutput | str:
+        """What the engine says, or why it failed.
+
+        The error itself stays here: its traceback would keep the tensors of the failed call alive.
+        """
         try:
             output = self._engine.detect([job.image.pixels for job in jobs])
             if len(output.detections) != len(jobs):
                 raise RuntimeError(f"the engine gave {len(output.detections)} results for {len(jobs)} images")
         except Exception as error:  # an engine may raise anything: out of memory, a lost device, a driver's error
-            self._engine_failed(jobs, error)
-            return None
+            return self._failure(error)
         return output
 
-    def _engine_failed(self, jobs: Sequence[_Job], error: Exception) -> None:
-        self._failures += 1
+    def _failure(self, error: Exception) -> str:
         text = " ".join(str(error).split())  # libraries give several lines; a log message and a diagnostic are one
-        reason = f"the engine {self._engine.name} failed: {type(error).__name__}: {text}"
-        for job in jobs:
-            self._drop(job.camera, ENGINE_FAILED, reason, Severity.ERROR)
-        if self._failures >= _FAILURES_IN_A_ROW:
-            self._stop.set()
-            self._outputs.failed(f"{reason}, {self._failures} times in a row")
-        else:
-            free_device_cache()
+        return f"the engine {self._engine.name} failed: {type(error).__name__}: {text}"
 
     def _finish(
         self, job: _Job, detections: Detections, output: EngineOutput, batch_size: int, settings: RuntimeSettings
-    ) -> None:
+    ) -> str:
+        """Associate and publish; why the engine's answer is unusable, empty when it is not."""
         camera = job.camera
         begin_s = time.perf_counter()
         try:
             check, tracked = self._associate(job, self._checked(camera, detections, settings), settings)
         except Exception as error:  # malformed output: another fault of the engine; the tracker is as it was
-            self._engine_failed([job], error)
-            return
+            reason = self._failure(error)
+            self._drop(camera, ENGINE_FAILED, reason, Severity.ERROR)
+            return reason
         if check.warning:
             self._outputs.report(
                 Severity.WARNING, f"{camera.name}:{check.kind}", f"camera {camera.name}: {check.warning}"
@@ -180,12 +201,12 @@ class FrameWorker:
         if tracked is None:
             stamp_s = job.image.stamp_ns / 1e9
             self._drop(camera, OUT_OF_ORDER, f"stamp {stamp_s:.6f} s is older than that of the frame before: dropped")
-            return
-        self._failures = 0
+            return ""
         associated_s = time.perf_counter()
         counts = camera.mailbox.processed()
         result = FrameResult(job.image, tracked, camera.note_processed(counts))
         self._publish(job, result, output, counts, (begin_s, associated_s), batch_size)
+        return ""
 
     def _associate(
         self, job: _Job, detections: Detections, settings: RuntimeSettings
@@ -257,4 +278,5 @@ def free_device_cache() -> None:
     """Give cached GPU memory back, where PyTorch is in use at all."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
+        with contextlib.suppress(Exception):  # a lost device answers every call with an error
+            torch.cuda.empty_cache()

@@ -145,6 +145,17 @@ class MemoryTracker(ABC):
         memory.restore(loaded.records, loaded.embeddings, loaded.backdrops[: self._backdrop_frames])
         self._memory, self._last_frame, self._last_stamp = memory, loaded.last_frame, loaded.last_stamp
 
+    def continue_ids(self, next_id: int) -> None:
+        """Let the next new track have this id, whatever a loaded state says.
+
+        Raises:
+            ValueError: a live track has such an id already.
+        """
+        taken = self._memory.records["id"]
+        if len(taken) and next_id <= int(taken[-1]):
+            raise ValueError(f"next_id {next_id} is not above the live track {int(taken[-1])}")
+        self._memory.next_id = next_id
+
     def _carry_out(
         self, decision: Decision, detections: FrameDetections, frame_index: int, stamp_ns: int | None
     ) -> StepResult:

@@ -117,7 +117,7 @@ class FakeNode:
     def __init__(self):
         self.publishers = {}
 
-    def create_lifecycle_publisher(self, kind, topic, profile):
+    def create_lifecycle_publisher(self, kind, topic, profile, **options):
         self.publishers[topic] = FakePublisher(kind, topic)
         return self.publishers[topic]
 
@@ -141,7 +141,7 @@ def test_nothing_is_drawn_for_nobody(drawn):
     session = TrackingSession(AssociationConfig())
     camera = Camera("front", lambda payload, limit: None, session, ClockGuard(), threading.Condition())
     options = CameraOptions("raw", "best_effort", 1, False)
-    topics = CameraIo(node, camera, options, ModelFacts(LABELS, "id", 4), lambda name, text: None)
+    topics = CameraIo(node, camera, options, ModelFacts(LABELS, "id", 4), pytest.fail, pytest.fail)
     topics.publish(frame(), 5.0)
     assert not drawn
     assert {topic: len(publisher.sent) for topic, publisher in node.publishers.items()} == {
@@ -161,13 +161,15 @@ def test_nothing_is_drawn_for_nobody(drawn):
     assert drawn == ["draw_tracks", "marker_message"] and len(node.publishers["front/markers"].sent) == 1
 
 
-def health(received=100, dropped=0, before=(0, 0), faults=None, faults_before=None, p99=20.0, rate=30.0, stale=""):
-    def figures(received, dropped, faults):
+def health(received=100, dropped=0, before=(0, 0), faults=None, faults_before=None, p99=20.0, rate=30.0, **more):
+    def figures(received, dropped, faults, lost=0):
         counts = MailboxCounts(received, received - dropped, dropped, {"overwritten": dropped} if dropped else {})
-        return CameraFigures(counts, faults or {}, 0.1, "cut off", 4)
+        return CameraFigures(counts, lost, faults or {}, 0.1, "cut off", 4)
 
-    now, past = figures(received, dropped, faults), figures(*before, faults_before)
-    return CameraHealth("front", "/front/image_raw", now, past, LatencySummary(rate, 10.0, p99), stale)
+    lost = more.pop("lost", 0)
+    now, past = figures(received, dropped, faults, lost), figures(*before, faults_before)
+    details = {"stale": "", **more}
+    return CameraHealth("front", "/front/image_raw", now, past, LatencySummary(rate, 10.0, p99), **details)
 
 
 @pytest.mark.parametrize(
@@ -182,6 +184,8 @@ def health(received=100, dropped=0, before=(0, 0), faults=None, faults_before=No
         (health(faults={"truncated": 2}, faults_before={"truncated": 2}), DiagnosticStatus.OK, "tracking"),
         (health(faults={"not_finite": 1}), DiagnosticStatus.ERROR, "not_finite"),
         (health(stale="no frame on /front/image_raw", dropped=99), DiagnosticStatus.ERROR, "no frame"),
+        (health(lost=3), DiagnosticStatus.WARN, "3 frames never arrived"),
+        (health(mismatches=["incompatible QoS: x"], lost=3), DiagnosticStatus.ERROR, "incompatible QoS: x"),
     ],
 )
 def test_the_verdict_on_a_camera(camera, level, text):
@@ -211,4 +215,4 @@ def test_the_report_names_engine_and_cameras(state, error, level):
     values = {pair.key: pair.value for pair in report.status[0].values}
     assert values["engine"] == "torch cpu fp32" and float(values["resident_memory_mib"]) > 1
     camera = {pair.key: pair.value for pair in report.status[1].values}
-    assert camera["frames_received"] == "100" and camera["topic"] == "/front/image_raw"
+    assert camera["frames_received"] == "100" and camera["frames_lost"] == "0" and camera["topic"] == "/front/image_raw"

@@ -1,0 +1,47 @@
+"""Who is at the other end of a topic, in words: what log and diagnostics say when nothing comes through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSCompatibility, QoSProfile, qos_check_compatible
+from rclpy.topic_endpoint_info import TopicEndpointInfo
+
+
+def publishers_found(node: Node, topic: str, type_name: str) -> str:
+    """The publishers of a topic with their QoS, and their type where it is not `type_name`."""
+    found = node.get_publishers_info_by_topic(topic)
+    if not found:
+        return "no publisher found"
+    names = (_name(info) + ("" if info.topic_type == type_name else f" of type {info.topic_type}") for info in found)
+    return f"publishers found: {', '.join(names)}"
+
+
+def unfit_publishers(node: Node, topic: str, requested: QoSProfile) -> str:
+    """Those publishers of a topic that a subscription with this QoS gets nothing from; empty when there are none."""
+    found = node.get_publishers_info_by_topic(topic)
+    return _names(info for info in found if not _fits(info.qos_profile, requested))
+
+
+def unfit_subscribers(node: Node, topic: str, offered: QoSProfile) -> str:
+    """Those subscribers of a topic that get nothing from a publisher with this QoS; empty when there are none."""
+    found = node.get_subscriptions_info_by_topic(topic)
+    return _names(info for info in found if not _fits(offered, info.qos_profile))
+
+
+def _fits(offered: QoSProfile, requested: QoSProfile) -> bool:
+    compatibility, _ = qos_check_compatible(offered, requested)
+    return bool(compatibility != QoSCompatibility.ERROR)
+
+
+def _names(found: Iterable[TopicEndpointInfo]) -> str:
+    return ", ".join(map(_name, found))
+
+
+def _name(info: TopicEndpointInfo) -> str:
+    profile = info.qos_profile
+    policies = [profile.reliability.name.lower()]
+    if profile.durability != DurabilityPolicy.VOLATILE:
+        policies.append(profile.durability.name.lower())
+    return f"{info.node_namespace.rstrip('/')}/{info.node_name} ({', '.join(policies)})"
