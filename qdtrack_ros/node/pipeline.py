@@ -179,10 +179,12 @@ class TrackingPipeline:
 
     def close(self) -> None:
         """Stop, leave the graph and free the engine's memory."""
-        self.stop()
-        for io in self._io.values():
-            io.destroy()
-        self.model.engine.close()
+        try:
+            self.stop()
+            for io in self._io.values():
+                io.destroy()
+        finally:
+            self.model.engine.close()
 
     def reset(self) -> None:
         """Forget all tracks of all cameras and begin new sessions."""

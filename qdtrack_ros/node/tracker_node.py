@@ -110,12 +110,12 @@ class TrackerNode(LifecycleNode):
         """Stop, save and free, from any state."""
 
         def shut_down() -> None:
-            self._finalized = True
             if self._active:
                 self._stop()
             elif self._pipeline is not None and self._pipeline.started:
                 self._save()  # the age of a state counts from the end of its node, not from its deactivation
             self._release()
+            self._finalized = True
 
         return self._guarded("shutdown", shut_down, ERROR)
 

@@ -103,6 +103,17 @@ def test_the_batch_waits_for_a_late_camera_no_longer_than_told():
     assert wait_for_frames(boxes, threading.Event(), batch_wait_s=0.01) == [(0, "c")]
 
 
+def test_a_silent_camera_is_not_waited_for():
+    condition = threading.Condition()
+    boxes = [Mailbox[str](condition) for _ in range(2)]
+    boxes[0].put("a")
+    for_ever = 1e6  # this test would never end
+    assert wait_for_frames(boxes, threading.Event(), batch_wait_s=for_ever, silent_after_s=0.0) == [(0, "a")]
+    boxes[0].put("b")
+    boxes[1].put("waiting, if long ago")
+    assert len(wait_for_frames(boxes, threading.Event(), batch_wait_s=for_ever, silent_after_s=0.0)) == 2
+
+
 def test_stopping_ends_the_wait():
     box: Mailbox[int] = Mailbox()
     stop = threading.Event()

@@ -7,6 +7,7 @@ import pytest
 
 from qdtrack_ros.node.frame_timing import LatencyWindow
 from qdtrack_ros.node.log_throttle import LogThrottle
+from qdtrack_ros.node.publication_gaps import PublicationGaps
 
 
 def test_latency_percentiles_of_the_last_seconds():
@@ -49,3 +50,24 @@ def test_a_repeated_fault_is_told_once_a_period_with_the_number_held_back():
     assert throttle.pass_on("truncated", "cut") == "cut (and 5 more like it)"
     now[0] = 22.0
     assert throttle.pass_on("truncated", "cut") == "cut"
+
+
+def test_gaps_in_the_numbers_of_each_publisher_are_counted():
+    gaps = PublicationGaps()
+
+    def missed(*numbers, publisher="a"):
+        messages = ({"publication_sequence_number": n, "publisher_gid": {"data": publisher}} for n in numbers)
+        return [gaps.missed(message) for message in messages]
+
+    assert missed(7, 8, 11, 12) == [0, 0, 2, 0]
+    assert missed(100, 102, publisher="b") == [0, 1]
+    assert missed(13) == [0], "two publishers of one topic are no gap"
+    assert missed(1, 2) == [0, 0], "the middleware began anew"
+
+
+def test_a_middleware_without_numbers_and_a_driver_that_restarts_for_ever():
+    gaps = PublicationGaps()
+    assert gaps.missed({"publication_sequence_number": None}) == gaps.missed({}) == 0
+    for publisher in range(1000):
+        gaps.missed({"publication_sequence_number": 1, "publisher_gid": publisher})
+    assert len(gaps._last) <= 64

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import pickle
+import random
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -93,3 +96,30 @@ def test_a_full_disk_leaves_the_old_file(path, monkeypatch):
         save_state(path, "model", {"front": {"a": np.zeros(5)}})
     assert path.read_bytes() == before
     assert [item.name for item in path.parent.iterdir()] == ["state.npz"]
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from qdtrack_ros.node.state_file import save_state
+path = Path(sys.argv[1])
+save_state(path, "model", {"front": {"a": np.zeros(1000), "b": np.zeros(1000)}})
+print("begun", flush=True)
+for turn in range(1, 1_000_000):
+    save_state(path, "model", {"front": {"a": np.full(turn % 5000 + 1, turn), "b": np.full(turn % 5000 + 1, turn)}})
+"""
+
+
+def test_a_kill_while_writing_leaves_one_state_or_the_other(path):
+    dice = random.Random(0)
+    for _ in range(6):
+        process = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE)
+        assert process.stdout.readline() == b"begun\n"
+        time.sleep(dice.uniform(0, 0.1))
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        state = load_state(path, "model", 60.0).cameras["front"]
+        np.testing.assert_array_equal(state["a"], state["b"])
+        assert len(set(state["a"].tolist())) == 1

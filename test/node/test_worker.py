@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from qdtrack_ros.data.image_errors import ImageError, ImageFault
 from qdtrack_ros.inference.types import Detections, EngineOutput
+from qdtrack_ros.node import worker as worker_module
 from qdtrack_ros.node.camera import Camera, DecodedImage, ReceivedFrame
 from qdtrack_ros.node.clock_guard import ClockGuard
 from qdtrack_ros.node.session import TrackingSession
@@ -27,12 +29,15 @@ class Engine:
     def __init__(self):
         self.answers = []
         self.batches = []
+        self.tensors = []
 
     def detect(self, images):
         self.batches.append(len(images))
         answer = self.answers.pop(0) if self.answers else found(0)
         if isinstance(answer, Exception):
-            raise answer
+            tensor = np.zeros(4)  # stands for what a failed call still holds
+            self.tensors.append(weakref.ref(tensor))
+            raise type(answer)(*answer.args)
         return EngineOutput([answer] * len(images), 1.0, 2.0, 3.0)
 
 
@@ -188,6 +193,48 @@ def test_one_failure_of_the_engine_costs_a_frame_and_two_in_a_row_end_it(rig):
     rig.send(5 * S)
     assert len(rig.outputs.failures) == 1 and "device lost" in rig.outputs.failures[0]
     assert counts_of(rig.camera) == (2, 3)
+
+
+def test_what_a_failed_call_held_is_gone_when_memory_is_freed(rig, monkeypatch):
+    alive = []
+    monkeypatch.setattr(
+        worker_module, "free_device_cache", lambda: alive.append([one() is not None for one in rig.engine.tensors])
+    )
+    rig.engine.answers = [RuntimeError("out of memory"), found(0)]
+    rig.send(1 * S)
+    assert alive == [[False]]
+    rig.send(2 * S)
+    assert counts_of(rig.camera) == (1, 1) and not rig.outputs.failures
+
+
+def test_a_picture_that_breaks_the_network_costs_its_own_camera_only(rig):
+    broken = RuntimeError("no such shape")
+    for stamp in range(1, 4):
+        rig.engine.answers = [broken, broken, found(0)]  # together, then a alone, then b alone
+        rig.send(stamp * S, stamp * S)
+    assert counts_of(rig.cameras[0]) == (0, 3) and counts_of(rig.cameras[1]) == (3, 0)
+    assert rig.engine.batches == [2, 1, 1] * 3
+    assert rig.cameras[0].figures().faults == {"engine_failed": 3} and not rig.cameras[1].figures().faults
+    assert not rig.outputs.failures
+    assert any("2 cameras are tried one by one" in text for _, _, text in rig.outputs.reports)
+
+
+def test_two_batches_of_which_nothing_comes_through_end_it(rig):
+    rig.engine.answers = [RuntimeError("lost")] * 6
+    rig.send(1 * S, 1 * S)
+    assert not rig.outputs.failures
+    rig.send(2 * S, 2 * S)
+    assert len(rig.outputs.failures) == 1
+    assert counts_of(rig.cameras[0]) == counts_of(rig.cameras[1]) == (0, 2)
+
+
+def test_a_worker_that_dies_says_so(rig):
+    ended = threading.Event()
+    rig.outputs.failed = lambda reason: (rig.outputs.failures.append(reason), ended.set())
+    rig.worker._settings = None
+    rig.worker.start()
+    assert ended.wait(60)
+    assert "the worker failed: TypeError" in rig.outputs.failures[0]
 
 
 @pytest.mark.parametrize(
