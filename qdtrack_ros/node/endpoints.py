@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from rclpy.duration import Infinite
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSCompatibility, QoSProfile, qos_check_compatible
+from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSCompatibility, QoSProfile, qos_check_compatible
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 
@@ -21,13 +22,25 @@ def publishers_found(node: Node, topic: str, type_name: str) -> str:
 def unfit_publishers(node: Node, topic: str, requested: QoSProfile) -> str:
     """Those publishers of a topic that a subscription with this QoS gets nothing from; empty when there are none."""
     found = node.get_publishers_info_by_topic(topic)
-    return _names(info for info in found if not _fits(info.qos_profile, requested))
+    return _names(info for info in found if not _fits(info.qos_profile, _spelled_out(requested)))
 
 
 def unfit_subscribers(node: Node, topic: str, offered: QoSProfile) -> str:
     """Those subscribers of a topic that get nothing from a publisher with this QoS; empty when there are none."""
     found = node.get_subscriptions_info_by_topic(topic)
-    return _names(info for info in found if not _fits(offered, info.qos_profile))
+    return _names(info for info in found if not _fits(_spelled_out(offered), info.qos_profile))
+
+
+def _spelled_out(profile: QoSProfile) -> QoSProfile:
+    """A profile of ours as the graph would show it: what is left to the middleware's defaults does not compare."""
+    return QoSProfile(
+        depth=profile.depth,
+        reliability=profile.reliability,
+        durability=profile.durability,
+        deadline=Infinite,
+        liveliness=LivelinessPolicy.AUTOMATIC,
+        liveliness_lease_duration=Infinite,
+    )
 
 
 def _fits(offered: QoSProfile, requested: QoSProfile) -> bool:

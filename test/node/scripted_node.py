@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ LABELS = ("box", "circle")
 PALETTE = {(0, 0, 255): 0, (0, 255, 0): 0, (255, 0, 0): 1, (0, 255, 255): 1}
 POISON = (255, 255, 255)  # a picture whose first pixel is white makes the network give NaN
 BOMB = (1, 2, 3)  # a picture whose first pixel is this makes the engine raise
+MEMORY_BOMB = (3, 2, 1)  # the same, as PyTorch does when the GPU's memory is used up
 
 
 class ScriptedPreset(NamedTuple):
@@ -51,6 +53,10 @@ class ColourEngine:
     def _find(self, image: np.ndarray) -> Detections:
         if tuple(image[0, 0]) == BOMB:
             raise RuntimeError("the scripted engine was told to fail")
+        if tuple(image[0, 0]) == MEMORY_BOMB:
+            import torch
+
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has none left.")
         boxes, labels, embeddings = [], [], []
         for axis, (colour, label) in enumerate(PALETTE.items()):
             rows, columns = np.nonzero((image == np.array(colour, np.uint8)).all(axis=2))
@@ -75,7 +81,9 @@ def scripted_engine(preset: Any, weights: str | None, device: str, engine: str) 
 
 
 def scripted_preset(name_or_path: str, weights: str | None) -> ScriptedPreset:
-    """A preset loader; ``tao`` has the TAO variant of the association, any other name the usual one."""
+    """A preset loader; ``tao`` has the TAO variant of the association, others the usual one; ``slow`` never ends."""
+    while name_or_path == "slow":
+        threading.Event().wait(0.1)
     return ScriptedPreset(association=TaoConfig()) if name_or_path == "tao" else ScriptedPreset()
 
 
