@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTED = Path(__file__).with_name("scripted_node.py")
-PATIENCE_S = 12.0  # a limit for what never comes, generous for a busy machine
+PATIENCE_S = 120.0  # a limit for what never comes, generous for a busy machine
 
 
 class NodeProcess:

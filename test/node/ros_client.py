@@ -25,7 +25,7 @@ from vision_msgs.msg import Detection2DArray
 
 from qdtrack_ros.node.messages import time_message
 
-PATIENCE_S = 12.0  # a limit for what never comes, generous for a busy machine
+PATIENCE_S = 120.0  # a limit for what never comes, generous for a busy machine
 S = 1_000_000_000
 HEIGHT, WIDTH = 60, 80
 RED, GREEN, BLUE, YELLOW = (0, 0, 255), (0, 255, 0), (255, 0, 0), (0, 255, 255)
