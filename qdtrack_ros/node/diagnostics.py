@@ -147,11 +147,13 @@ def resident_memory_mib() -> float:
 
 
 def device_memory_mib() -> float:
-    """GPU memory that PyTorch holds, MiB; 0 without PyTorch or a GPU."""
+    """GPU memory that PyTorch holds, MiB; 0 without PyTorch or a GPU, NaN where the device does not answer."""
     torch = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_initialized():
-        return 0.0
-    return float(torch.cuda.memory_reserved()) / 2**20
+    cuda = getattr(torch, "cuda", None)  # another thread may be importing PyTorch right now
+    try:
+        return float(cuda.memory_reserved()) / 2**20 if cuda is not None and cuda.is_initialized() else 0.0
+    except Exception:
+        return math.nan
 
 
 def _pairs(values: dict[str, str]) -> list[KeyValue]:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from qdtrack_ros.node.log_throttle import LogThrottle
 from qdtrack_ros.node.model_loading import (
     EngineFactory,
     LoadedModel,
@@ -102,7 +103,14 @@ def _serve(node: TrackerNode, signals: StopSignals) -> None:
     signals.on_stop(lambda name: executor.create_task(end, name))
     try:
         node.autostart()
-        executor.spin_until_future_complete(ended)
+        throttle = LogThrottle()
+        while rclpy.ok() and not ended.done():
+            try:
+                executor.spin_until_future_complete(ended)
+            except Exception as error:  # a fault in one callback must not end the node
+                text = throttle.pass_on(type(error).__name__, f"a callback failed: {type(error).__name__}: {error}")
+                if text:
+                    node.get_logger().error(text)
     finally:
         executor.remove_node(node)
         node.destroy_node()

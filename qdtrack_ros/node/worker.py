@@ -277,6 +277,7 @@ class FrameWorker:
 def free_device_cache() -> None:
     """Give cached GPU memory back, where PyTorch is in use at all."""
     torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
+    if torch is not None:
         with contextlib.suppress(Exception):  # a lost device answers every call with an error
-            torch.cuda.empty_cache()
+            if torch.cuda.is_initialized():
+                torch.cuda.empty_cache()

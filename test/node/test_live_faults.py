@@ -12,7 +12,7 @@ pytest.importorskip("rclpy", reason="rclpy is not installed: no ROS graph to tes
 from qdtrack_ros.msg import TrackArray
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from ros_client import BLUE, RED, YELLOW, S, image, picture
-from scripted_node import MEMORY_BOMB
+from scripted_node import MEMORY_BOMB, MUTE
 
 ONE = {RED: (10, 20, 30, 50)}
 TWO = {**ONE, BLUE: (50, 5, 70, 45)}
@@ -116,6 +116,15 @@ def test_thresholds_of_the_diagnostics_warn_and_stop_warning(client, node):
         assert client.trigger("reset").success
     values = client.diagnosis(part, lambda status, values: True)
     assert {"rate_hz", "latency_p50_ms", "latency_p99_ms", "frames_lost", "last_error", "tracks"} <= set(values)
+
+
+def test_a_callback_that_fails_is_told_and_the_node_lives_on(client, node):
+    before = client.process(image(50 * S, picture(TWO, corner=MUTE)))
+    node.wait_for("a callback failed: ")
+    after = client.process(image(51 * S, picture(TWO, corner=MUTE)))
+    assert ids(after) == ids(before) and after.tracks.session_id == before.tracks.session_id
+    client.diagnosis("engine", lambda status, values: values["state"] == "active")
+    assert "Traceback" not in node.log
 
 
 def test_a_subscriber_whose_qos_does_not_fit_is_told_as_long_as_it_is_there(client, node):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -71,3 +74,20 @@ def test_a_middleware_without_numbers_and_a_driver_that_restarts_for_ever():
     for publisher in range(1000):
         gaps.missed({"publication_sequence_number": 1, "publisher_gid": publisher})
     assert len(gaps._last) <= 64
+
+
+def test_a_gpu_that_does_not_answer_and_a_pytorch_half_imported_are_no_fault_of_the_node(monkeypatch):
+    pytest.importorskip("rclpy", reason="rclpy is not installed: no diagnostics")
+    from qdtrack_ros.node.diagnostics import device_memory_mib
+    from qdtrack_ros.node.worker import free_device_cache
+
+    def lost():
+        raise RuntimeError("CUDA error: device lost")
+
+    cuda = SimpleNamespace(is_initialized=lambda: True, memory_reserved=lost, empty_cache=lost)
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    assert np.isnan(device_memory_mib())
+    free_device_cache()
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace())
+    assert device_memory_mib() == 0.0
+    free_device_cache()
