@@ -1,4 +1,4 @@
-"""`qdtrack benchmark`: association, engines, tracking and loading for a training, measured on this machine."""
+"""`qdtrack benchmark`: association, engines, tracking, the node and loading for a training, measured on this machine."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qdtrack_ros.cli.loader_benchmark import add_loader_arguments, loader_figures
+from qdtrack_ros.cli.node_benchmark import add_node_arguments, node_figures
 from qdtrack_ros.cli.options import add_model_options, overrides, positive, positive_number, size
 from qdtrack_ros.cli.timing import summary
 from qdtrack_ros.cli.tracking_benchmark import add_tracking_arguments
@@ -47,7 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     loading = what.add_parser("loader", help="pairs for a training, prepared by 0, 1, 2 workers")
     add_loader_arguments(loading)
-    for sub, repeats in ((association, 200), (engine, 50), (tracking, 100), (detector, 10), (loading, 50)):
+    node = what.add_parser(
+        "node", help="what the node adds to its engine: latency, processor time, many cameras, overload"
+    )
+    node.add_argument("--size", type=size, default=(1280, 720), metavar="WxH", help="of a picture (default: 1280x720)")
+    add_node_arguments(node)
+    for sub, repeats in ((association, 200), (engine, 50), (tracking, 100), (detector, 10), (loading, 50), (node, 600)):
         sub.add_argument("--repeats", type=positive, default=repeats, help="measured calls (default: %(default)s)")
         sub.add_argument("--threads", type=positive, help="threads of PyTorch and of numpy's BLAS (default: all cores)")
         sub.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file, too")
@@ -68,6 +74,8 @@ def run(arguments: argparse.Namespace) -> int:
         name = ", ".join(f"{key} {value}" for key, value in result["case"].items())
         figures = ", ".join(f"{key} {value:.3f}" for key, value in result["milliseconds"].items())
         print(f"{name}: {figures} ms")
+        for key, value in result.get("figures", {}).items():
+            print(f"    {key} {value:.4g}")
     if arguments.json is not None:
         facts = {"benchmark": arguments.what, "machine": machine, "threads": arguments.threads}
         write_json(arguments.json, {**facts, "results": results})
@@ -211,6 +219,7 @@ MEASUREMENTS: dict[str, Callable[[argparse.Namespace], list[dict[str, Any]]]] = 
     "tracking": tracking_figures,
     "torchvision": torchvision_figures,
     "loader": loader_figures,
+    "node": node_figures,
 }
 
 
