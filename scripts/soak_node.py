@@ -3,9 +3,9 @@
 
     scripts/run.sh python scripts/soak_node.py --frames 200000 --bad 10000
 
-The node runs in a process of its own, with an engine that costs nothing and shows a new object every 50 frames. Checked
-are: ids only rise, frame indices have no gaps, received = processed + dropped, memory is flat after the first fifth, threads
-and open files do not become more, every bad image is counted by its kind, and the end is orderly. Exit code 1 if not.
+The node runs in a process of its own, with an engine that costs nothing and shows a new object every 50 frames. Looked
+at are: ids only rise, frame indices have no gaps, received = processed + dropped, memory is flat after the first fifth,
+threads and open files do not become more, bad images are counted by their kind, the end is orderly. Exit code 1 if not.
 """
 
 from __future__ import annotations

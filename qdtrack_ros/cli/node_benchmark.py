@@ -95,6 +95,8 @@ def _figures(
         "cores": cores,
         "memory_mib": memory_mib,
     }
+    for part in cameras[0].parts_ms:
+        figures[f"median_{part}_ms"] = float(np.median([camera.parts_ms[part] for camera in cameras]))
     if engine_ms:
         figures["latency_in_engine_periods"] = float(latency.max()) / engine_ms
     return {"milliseconds": {"p50": p50, "p99": p99, "maximum": float(latency.max())}, "figures": figures}

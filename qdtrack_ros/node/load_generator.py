@@ -5,7 +5,7 @@ from __future__ import annotations
 import array
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from qdtrack_ros.node import messages, qos
 
 _READY_S = 300.0  # a model may have to be built
 _LINGER_S = 1.0
+_PARTS = ("queue_wait", "preprocess", "inference", "postprocess", "association", "publish")
 
 
 class CameraLoad(NamedTuple):
@@ -32,6 +33,7 @@ class CameraLoad(NamedTuple):
         received: of them, those that the node counted.
         dropped: of those, the ones that gave no result.
         latency_ms: float64 [F], from arrival to published, of the measured frames that gave a result.
+        parts_ms: median of the parts of it, by name.
         batch: mean number of images in a batch.
     """
 
@@ -39,6 +41,7 @@ class CameraLoad(NamedTuple):
     received: int
     dropped: int
     latency_ms: npt.NDArray[np.float64]
+    parts_ms: Mapping[str, float]
     batch: float
 
 
@@ -121,10 +124,11 @@ class LoadGenerator:
         first = last.frames_received - frames
         measured = [timing for timing in timings if timing.frames_received > first]
         latency = np.array([timing.total for timing in measured], np.float64)
+        parts = {part: float(np.median([getattr(timing, part) for timing in measured])) for part in _PARTS}
         batch = float(np.mean([timing.batch_size for timing in measured]))
         received, dropped = self._before[topic]
         return CameraLoad(
-            self._sent[topic], last.frames_received - received, last.frames_dropped - dropped, latency, batch
+            self._sent[topic], last.frames_received - received, last.frames_dropped - dropped, latency, parts, batch
         )
 
     def _send(self, topic: str) -> None:
