@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from qdtrack_ros.node.model_loading import (
     default_preset_loader,
     load_model,
 )
+from qdtrack_ros.node.process import settle_in
 from qdtrack_ros.node.stop_signals import Interrupted, StopSignals
 
 if TYPE_CHECKING:
@@ -44,9 +44,7 @@ def main(
     Returns:
         0 after an orderly end; 2 when the node cannot start (wrong arguments or parameters, no ROS).
     """
-    # PyTorch's threads wait for one another by spinning, which is the quickest way on an idle machine and the slowest
-    # beside a camera driver and all else that runs on a robot. OpenMP reads this when PyTorch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    settle_in()
     arguments = [sys.argv[0], *(sys.argv[1:] if argv is None else argv)]
     with StopSignals() as signals:
         try:

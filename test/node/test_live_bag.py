@@ -33,8 +33,9 @@ def bag(tmp_path_factory):
     return path
 
 
-def test_a_looped_bag_begins_one_session_a_loop(start_node, bag, tmp_path):
-    node = start_node("-p", "use_sim_time:=true")
+@pytest.mark.parametrize("sim_time", [True, False])
+def test_a_looped_bag_begins_one_session_a_loop(start_node, bag, tmp_path, sim_time):
+    node = start_node("-p", f"use_sim_time:={str(sim_time).lower()}")
     node.wait_for("active:")
     with BagRecorder(tmp_path / "out", [TRACKS, TIMING]) as recorder:
         assert recorder.wait_for_publishers(60.0)
@@ -43,7 +44,7 @@ def test_a_looped_bag_begins_one_session_a_loop(start_node, bag, tmp_path):
             rate=1.0,
             loops=3,
             remap={"/recorded/image": "/camera/image_raw"},
-            publish_clock=True,
+            publish_clock=sim_time,
             wait_for_subscribers_s=60.0,
         )
         assert recorder.wait_until_quiet(0.5, 60.0)

@@ -100,7 +100,8 @@ def test_a_track_is_new_then_lost_then_removed_once(client):
 
 
 def test_every_frame_of_a_burst_is_accounted_for(client):
-    start = client.of("timing")[-1]
+    start = client.process(image(19 * S)).timing
+    lost = int(client.diagnosis("camera camera", lambda status, values: True)["frames_lost"])
     already = len(client.of("timing"))
     for index in range(30):
         client.send(image(20 * S + index, picture(ONE)))
@@ -113,6 +114,11 @@ def test_every_frame_of_a_burst_is_accounted_for(client):
     assert len(client.of("tracks")) == len(client.of("timing")) == len(client.of("detections"))
     skipped = sum(tracks.skipped_frames for tracks in client.of("tracks")[already:])
     assert skipped == timings[-1].frames_dropped - start.frames_dropped
+    now = client.diagnosis(
+        "camera camera", lambda status, values: int(values["frames_processed"]) == timings[-1].frames_processed
+    )
+    arrived = timings[-1].frames_received - start.frames_received
+    assert arrived + int(now["frames_lost"]) - lost == 31, "what the transport lost is known, too"
     stamps = [(t.header.stamp.sec, t.header.stamp.nanosec) for t in timings]
     assert stamps == sorted(set(stamps)), "frames keep their order and come once"
 
