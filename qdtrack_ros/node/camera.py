@@ -39,11 +39,13 @@ class DecodedImage(NamedTuple):
         header: std_msgs/Header, passed on verbatim.
         stamp_ns: its stamp, integer nanoseconds.
         pixels: uint8 [H, W, 3] BGR.
+        encoding: in which it came.
     """
 
     header: Any
     stamp_ns: int
     pixels: BgrImage
+    encoding: str
 
 
 Decoder = Callable[[bytes, int], DecodedImage]
@@ -74,6 +76,7 @@ class CameraFigures(NamedTuple):
         silent_s: seconds since the last frame arrived, or since the camera was started.
         last_error: the newest fault in words, empty when there was none.
         tracks: live tracks.
+        image: size and encoding of the last one, empty before the first.
     """
 
     counts: MailboxCounts
@@ -82,6 +85,7 @@ class CameraFigures(NamedTuple):
     silent_s: float
     last_error: str
     tracks: int
+    image: str
 
 
 class Camera:
@@ -107,7 +111,7 @@ class Camera:
         self._faults: Counter[str] = Counter()
         self._faults_lock = threading.Lock()
         self._last_error = ""
-        self._size: tuple[int, int] | None = None
+        self._image = ""
         self._dropped_before = 0
         self._lost = 0
 
@@ -132,14 +136,14 @@ class Camera:
         self._dropped_before = counts.dropped
         return skipped
 
-    def note_size(self, height: int, width: int) -> str:
-        """What to tell when the images begin, or change their size; empty while they stay as they are."""
-        before, self._size = self._size, (height, width)
-        if before is None:
-            return f"first image, {width} x {height}"
-        if before == self._size:
-            return ""
-        return f"the images changed from {before[1]} x {before[0]} to {width} x {height}"
+    def note_image(self, image: DecodedImage) -> str:
+        """What to tell when the images begin, or change size or encoding; empty while they stay as they are."""
+        height, width = image.pixels.shape[:2]
+        encoding = " ".join(image.encoding.split())[:60]  # from the network: for log and diagnostics, a word or two
+        before, self._image = self._image, f"{width} x {height} {encoding}"
+        if not before:
+            return f"first image, {self._image}"
+        return "" if before == self._image else f"the images changed from {before} to {self._image}"
 
     def note_times(self, times: FrameTimes) -> None:
         """Remember the latency of a published frame."""
@@ -174,5 +178,5 @@ class Camera:
         """For diagnostics; may be called from any thread."""
         with self._faults_lock:
             faults, last_error, lost = dict(self._faults), self._last_error, self._lost
-        tracks = self.session.track_count
-        return CameraFigures(self.mailbox.counts(), lost, faults, self.mailbox.silent_s, last_error, tracks)
+        counts, silent_s = self.mailbox.counts(), self.mailbox.silent_s
+        return CameraFigures(counts, lost, faults, silent_s, last_error, self.session.track_count, self._image)

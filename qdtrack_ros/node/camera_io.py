@@ -63,12 +63,12 @@ def decoder(transport: str) -> Callable[[bytes, int], DecodedImage]:
     def decode_raw(payload: bytes, max_pixels: int) -> DecodedImage:
         message = deserialize_message(payload, Image)
         pixels = decode_image(message, max_pixels)
-        return DecodedImage(message.header, messages.stamp_nanoseconds(message.header), pixels)
+        return DecodedImage(message.header, messages.stamp_nanoseconds(message.header), pixels, message.encoding)
 
     def decode_packed(payload: bytes, max_pixels: int) -> DecodedImage:
         message = deserialize_message(payload, CompressedImage)
         pixels = decode_compressed(message, max_pixels)
-        return DecodedImage(message.header, messages.stamp_nanoseconds(message.header), pixels)
+        return DecodedImage(message.header, messages.stamp_nanoseconds(message.header), pixels, message.format)
 
     return decode_packed if transport == "compressed" else decode_raw
 
@@ -212,8 +212,8 @@ class CameraIo:
     def _lost(self, count: int) -> None:
         self._camera.note_lost(count)
         self._on_lost(
-            f"camera {self._camera.name}: {count} frame(s) on {self.topic} never arrived: lost by the transport, "
-            "or replaced before this process could take them. Does the publisher use our Fast DDS profile (README)?"
+            f"camera {self._camera.name}: {count} frame(s) on {self.topic} never arrived: replaced while "
+            "this process was too busy to take them, or lost on the way (does the publisher use our Fast DDS profile?)"
         )
 
     def _take_camera_info(self, message: CameraInfo) -> None:

@@ -80,6 +80,7 @@ def camera_status(node: str, camera: CameraHealth, limits: DiagnosticLimits) -> 
         "frames_dropped": str(counts.dropped),
         "frames_lost": str(camera.figures.lost),
         "tracks": str(camera.figures.tracks),
+        "image": camera.figures.image,
         "seconds_since_last_frame": f"{camera.figures.silent_s:.1f}",
         **{f"dropped.{reason}": str(count) for reason, count in sorted(counts.reasons.items())},
         **{f"faults.{kind}": str(count) for kind, count in sorted(camera.figures.faults.items())},

@@ -190,7 +190,7 @@ class TrackerNode(LifecycleNode):
         engine = model.engine
         log.info(
             f"configured: engine {engine.name}, model {engine.model_id[:12]}, preset {model.preset.name} "
-            f"({len(pipeline.labels)} classes), images from {', '.join(pipeline.topics)}"
+            f"(classes: {len(pipeline.labels)}), images from {', '.join(pipeline.topics)}"
         )
         if values["state.path"]:
             self._take_up_state(pipeline)

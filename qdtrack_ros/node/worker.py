@@ -160,7 +160,7 @@ class FrameWorker:
         except Exception as error:  # what comes from the network must not end the thread, whatever it is
             self._drop(camera, ImageFault.UNDECODABLE.value, f"{type(error).__name__}: {error}")
             return None
-        news = camera.note_size(*image.pixels.shape[:2])
+        news = camera.note_image(image)
         if news:
             self._outputs.report(Severity.INFO, f"{camera.name}:size", f"camera {camera.name}: {news}")
         return _Job(camera, frame, image, taken_s, 1e3 * (time.perf_counter() - taken_s))

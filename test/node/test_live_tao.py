@@ -89,7 +89,7 @@ def test_the_shipped_preset_is_refused_a_threshold_of_the_other_tracker(start_no
 def test_the_shipped_preset_runs(start_node, connect):
     arguments = ("-p", "preset:=tao", "-p", "engine:=noop")
     node = start_node(*arguments, script=ROOT / "scripts" / "tracker_node")
-    node.wait_for("preset tao (482 classes)")
+    node.wait_for("preset tao (classes: 482)")
     client = connect("camera")
     client.connect(image(1 * S))
     assert client.process(image(2 * S)).tracks.frame_index > 0

@@ -39,7 +39,7 @@ def frame(objects=2, stamps=2):
     for index in range(stamps):
         tracked = session.step(found, index * 10**9, confirm_hits=2)
     header = Header(stamp=messages.time_message(123), frame_id="lens")
-    return FrameResult(DecodedImage(header, 123, np.full((480, 640, 3), 9, np.uint8)), tracked, 3)
+    return FrameResult(DecodedImage(header, 123, np.full((480, 640, 3), 9, np.uint8), "bgr8"), tracked, 3)
 
 
 def test_times_round_trip():
@@ -164,7 +164,7 @@ def test_nothing_is_drawn_for_nobody(drawn):
 def health(received=100, dropped=0, before=(0, 0), faults=None, faults_before=None, p99=20.0, rate=30.0, **more):
     def figures(received, dropped, faults, lost=0):
         counts = MailboxCounts(received, received - dropped, dropped, {"overwritten": dropped} if dropped else {})
-        return CameraFigures(counts, lost, faults or {}, 0.1, "cut off", 4)
+        return CameraFigures(counts, lost, faults or {}, 0.1, "cut off", 4, "640 x 480 bgr8")
 
     lost = more.pop("lost", 0)
     now, past = figures(received, dropped, faults, lost), figures(*before, faults_before)
@@ -215,4 +215,5 @@ def test_the_report_names_engine_and_cameras(state, error, level):
     values = {pair.key: pair.value for pair in report.status[0].values}
     assert values["engine"] == "torch cpu fp32" and float(values["resident_memory_mib"]) > 1
     camera = {pair.key: pair.value for pair in report.status[1].values}
-    assert camera["frames_received"] == "100" and camera["frames_lost"] == "0" and camera["topic"] == "/front/image_raw"
+    assert camera["image"] == "640 x 480 bgr8" and camera["topic"] == "/front/image_raw"
+    assert camera["frames_received"] == "100" and camera["frames_lost"] == "0"

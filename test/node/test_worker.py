@@ -73,7 +73,7 @@ def decode(payload, max_pixels):
     """Payloads are stamps in nanoseconds, or the fault to raise."""
     if isinstance(payload, Exception):
         raise payload
-    return DecodedImage(SimpleNamespace(stamp=payload), payload, IMAGE)
+    return DecodedImage(SimpleNamespace(stamp=payload), payload, IMAGE, "bgr8")
 
 
 @pytest.fixture
@@ -277,12 +277,24 @@ def test_the_class_filter_takes_only_the_wanted_labels(rig):
 
 def test_images_of_another_size_are_told_and_tracked(rig, monkeypatch):
     rig.send(1 * S)
-    larger = DecodedImage(SimpleNamespace(stamp=0), 2 * S, np.zeros((9, 16, 3), np.uint8))
+    larger = DecodedImage(SimpleNamespace(stamp=0), 2 * S, np.zeros((9, 16, 3), np.uint8), "bgr8")
     rig.camera.decode = lambda payload, max_pixels: larger
     rig.send(2 * S)
     assert counts_of(rig.camera) == (2, 0)
-    assert any("from 8 x 8 to 16 x 9" in text for _, _, text in rig.outputs.reports)
+    assert any("from 8 x 8 bgr8 to 16 x 9 bgr8" in text for _, _, text in rig.outputs.reports)
     assert rig.outputs.results[0][1].tracked.session_id == rig.outputs.results[1][1].tracked.session_id
+
+
+def test_another_encoding_is_told_in_a_few_words(rig):
+    rig.send(1 * S)
+    other = DecodedImage(SimpleNamespace(stamp=0), 2 * S, IMAGE, "jpeg\nFATAL " + "x" * 10_000)
+    rig.camera.decode = lambda payload, max_pixels: other
+    rig.send(2 * S)
+    rig.send(3 * S)
+    (text,) = (text for _, _, text in rig.outputs.reports if "changed" in text)
+    assert "from 8 x 8 bgr8 to 8 x 8 jpeg FATAL x" in text and len(text) < 200 and "\n" not in text
+    assert rig.camera.figures().image.startswith("8 x 8 jpeg")
+    assert counts_of(rig.camera) == (3, 0)
 
 
 def test_the_thread_serves_and_stops(rig):
