@@ -14,6 +14,7 @@ from qdtrack_ros.node.diagnostics import CameraHealth, EngineHealth, diagnostics
 from qdtrack_ros.node.pipeline import TrackingPipeline
 from qdtrack_ros.node.settings import DiagnosticLimits
 
+ACTIVE = "active"
 _PERIOD_S = 1.0
 
 
@@ -23,7 +24,7 @@ class HealthReporter:
     Args:
         node: to publish with.
         pipeline: gives the configured part of the node, None while it is unconfigured.
-        is_active: whether frames are expected.
+        state: of the node's lifecycle; frames are expected while it is active.
         last_error: why the node is not running, empty otherwise.
     """
 
@@ -31,12 +32,12 @@ class HealthReporter:
         self,
         node: Node,
         pipeline: Callable[[], TrackingPipeline | None],
-        is_active: Callable[[], bool],
+        state: Callable[[], str],
         last_error: Callable[[], str],
     ) -> None:
         self._node = node
         self._pipeline = pipeline
-        self._is_active = is_active
+        self._state = state
         self._last_error = last_error
         self._silent: set[str] = set()
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", qos.diagnostics())
@@ -44,8 +45,8 @@ class HealthReporter:
         node.create_timer(_PERIOD_S, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _report(self) -> None:
-        pipeline, active = self._pipeline(), self._is_active()
-        state = "active" if active else "inactive" if pipeline is not None else "unconfigured"
+        pipeline, state = self._pipeline(), self._state()
+        active = state == ACTIVE
         cameras = pipeline.health(active) if pipeline is not None else []
         engine = pipeline.model.engine if pipeline is not None else None
         health = EngineHealth(

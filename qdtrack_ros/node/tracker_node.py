@@ -13,7 +13,7 @@ from std_srvs.srv import Trigger
 from vision_msgs.msg import LabelInfo
 
 from qdtrack_ros.node import messages, qos
-from qdtrack_ros.node.health_reporter import HealthReporter
+from qdtrack_ros.node.health_reporter import ACTIVE, HealthReporter
 from qdtrack_ros.node.log_throttle import LogThrottle
 from qdtrack_ros.node.model_loading import LoadingInterruptedError, ModelLoader
 from qdtrack_ros.node.node_parameters import NodeParameters
@@ -55,7 +55,7 @@ class TrackerNode(LifecycleNode):
         )
         # The worker may not touch the lifecycle: it wakes the executor, which does.
         self._fault_signal = self.create_guard_condition(self._on_engine_fault)
-        self._health = HealthReporter(self, lambda: self._pipeline, lambda: self._active, lambda: self._last_error)
+        self._health = HealthReporter(self, lambda: self._pipeline, self._state_label, lambda: self._last_error)
         self.create_service(Trigger, "~/reset", self._serve(self._reset))
         self.create_service(Trigger, "~/save_state", self._serve(lambda pipeline: pipeline.save_state()))
         self.create_service(Trigger, "~/load_state", self._serve(lambda pipeline: pipeline.load_state()))
@@ -134,6 +134,11 @@ class TrackerNode(LifecycleNode):
         """Shut down in order, as SIGINT and SIGTERM ask for."""
         if not self._finalized:
             self.trigger_shutdown()
+
+    def _state_label(self) -> str:
+        if self._finalized:
+            return "finalized"
+        return ACTIVE if self._active else "unconfigured" if self._pipeline is None else "inactive"
 
     @property
     def _full_name(self) -> str:
@@ -286,6 +291,8 @@ class TrackerNode(LifecycleNode):
     ) -> Callable[[Trigger.Request, Trigger.Response], Trigger.Response]:
         def answer(request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
             try:
+                if self._finalized:
+                    raise RuntimeError("the node is shut down: start it anew")
                 if self._pipeline is None:
                     raise RuntimeError(f"the node is not configured: `ros2 lifecycle set {self._full_name} configure`")
                 response.message = action(self._pipeline)

@@ -133,6 +133,10 @@ def test_a_failing_configure_says_why_and_can_be_repeated(client, node):
 
 def test_shutdown_as_a_transition_and_by_signal(client, node):
     assert client.transition("shutdown") and client.state == "finalized"
+    client.diagnosis("engine", lambda status, values: values["state"] == "finalized")
+    for name in ("reset", "save_state", "load_state"):
+        answer = client.trigger(name)
+        assert not answer.success and "start it anew" in answer.message
     assert node.end(signal.SIGTERM) == 0
     assert "Traceback" not in node.log
 

@@ -13,6 +13,7 @@ from scripted_node import ColourEngine, ScriptedPreset
 from qdtrack_ros.node.model_loading import LoadedModel, LoadingInterruptedError
 from qdtrack_ros.node.pipeline import TrackingPipeline
 from qdtrack_ros.node.tracker_node import TrackerNode
+from qdtrack_ros.node.worker import Severity
 
 SUCCESS, FAILURE, ERROR = (
     TransitionCallbackReturn.SUCCESS,
@@ -162,3 +163,13 @@ def test_an_engine_that_cannot_be_freed_does_not_hide_why_it_failed(rig):
     assert rig.go("configure", "activate") == [SUCCESS, SUCCESS]
     rig.node._on_engine_fault()
     assert rig.state == ACTIVE, "the old fault is over"
+
+
+def test_what_was_told_of_an_earlier_run_is_told_again(rig, capfd):
+    rig.bring_to(INACTIVE)
+    for _ in range(3):
+        rig.node._report(Severity.WARNING, "front:truncated", "cut off")
+    rig.go("cleanup", "configure")
+    rig.node._report(Severity.WARNING, "front:truncated", "cut off")
+    told = capfd.readouterr().err
+    assert told.count("cut off") == 2 and "more like it" not in told
