@@ -106,12 +106,18 @@ def test_the_batch_waits_for_a_late_camera_no_longer_than_told():
 def test_a_silent_camera_is_not_waited_for():
     condition = threading.Condition()
     boxes = [Mailbox[str](condition) for _ in range(2)]
-    boxes[0].put("a")
-    for_ever = 1e6  # this test would never end
-    assert wait_for_frames(boxes, threading.Event(), batch_wait_s=for_ever, silent_after_s=0.0) == [(0, "a")]
-    boxes[0].put("b")
-    boxes[1].put("waiting, if long ago")
-    assert len(wait_for_frames(boxes, threading.Event(), batch_wait_s=for_ever, silent_after_s=0.0)) == 2
+    taken: list[list[tuple[int, str]]] = []
+
+    def take() -> None:
+        taken.append(wait_for_frames(boxes, threading.Event(), batch_wait_s=1e6, silent_after_s=0.0))
+
+    for frames in (["a"], ["b", "of long ago, but there"]):
+        for box, frame in zip(boxes, frames, strict=False):
+            box.put(frame)
+        thread = threading.Thread(target=take, daemon=True)
+        thread.start()
+        thread.join(timeout=60)
+    assert taken == [[(0, "a")], [(0, "b"), (1, "of long ago, but there")]]
 
 
 def test_stopping_ends_the_wait():
