@@ -30,7 +30,7 @@ from qdtrack_ros.inference.types import Detections, EngineOutput
 from qdtrack_ros.tracking import AssociationConfig
 
 LIFE, EVERY, AXES = 100, 50, 8  # frames of an object, frames between two new ones, appearances in turn
-WIDTH, HEIGHT = 64, 48
+WIDTH, HEIGHT, DEPTH = 64, 48, 100
 PATIENCE_S = 60.0
 MAX_GROWTH_MIB = 8.0
 BAD: dict[str, dict[str, Any]] = {
@@ -105,7 +105,7 @@ class Client:
         rclpy.init(args=[])
         self._image = Image
         self.node = rclpy.create_node("soak_client", use_global_arguments=False)
-        self._publisher = self.node.create_publisher(Image, "camera/image_raw", QoSProfile(depth=10))
+        self._publisher = self.node.create_publisher(Image, "camera/image_raw", QoSProfile(depth=DEPTH))
         self.node.create_subscription(FrameTiming, "camera/timing", self._take_timing, 100)
         self.node.create_subscription(TrackArray, "camera/tracks", self._take_tracks, 100)
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._take_diagnostics, 10)
@@ -117,6 +117,7 @@ class Client:
         self.highest_id = -1
         self.next_index = 0
         self.sessions: set[bytes] = set()
+        self.sent = 0
         self.faults: list[str] = []
         self._known: set[int] = set()
         executor = SingleThreadedExecutor()
@@ -131,6 +132,7 @@ class Client:
         self._stamp_ns += 33_333_333
         message.header.stamp.sec, message.header.stamp.nanosec = divmod(self._stamp_ns, 1_000_000_000)
         self._publisher.publish(message)
+        self.sent += 1
 
     def process(self) -> Any:
         """Send a good image and wait for its timing; sends again where one was lost."""
@@ -202,8 +204,8 @@ def soak(client: Client, pid: int, frames: int) -> list[str]:
 def bad_images(client: Client, count: int) -> list[str]:
     """Send bad images until the node has counted so many by their kind; what was wrong."""
     dice = random.Random(0)
-    before, timing = client.reported(), client.process()
-    dropped, sent = timing.frames_dropped, Counter[str]()
+    dropped, sent = client.process().frames_dropped, Counter[str]()
+    before, all_before = client.reported(), client.sent
     while True:
         for _ in range(min(500, count)):
             kind = dice.choice(list(BAD))
@@ -211,8 +213,9 @@ def bad_images(client: Client, count: int) -> list[str]:
             client.send(**BAD[kind])
             time.sleep(0.002)  # quicker, and the next image would replace it in the mailbox, counted as that
         timing = client.process()
-        counted = {kind: _difference(client.reported(), before, f"dropped.{kind}") for kind in BAD}
-        replaced = _difference(client.diagnostics, before, "dropped.overwritten")
+        now = client.reported()
+        counted = {kind: _difference(now, before, f"dropped.{kind}") for kind in BAD}
+        replaced = _difference(now, before, "dropped.overwritten")
         print(f"bad images sent {sent.total()}, counted by kind {counted}, replaced unread {replaced}", flush=True)
         if sum(counted.values()) >= count:
             break
@@ -221,8 +224,9 @@ def bad_images(client: Client, count: int) -> list[str]:
         wrong.append(f"counted more than was sent: {dict(sent)}")
     if timing.frames_dropped - dropped != sum(counted.values()) + replaced:
         wrong.append(f"{timing.frames_dropped - dropped} dropped in all, but {counted} and {replaced} replaced")
-    if sum(counted.values()) + replaced != sent.total():
-        wrong.append(f"{sent.total()} sent, but {counted} and {replaced} replaced")
+    came = sum(_difference(now, before, f"frames_{fate}") for fate in ("received", "lost"))
+    if came != client.sent - all_before:
+        wrong.append(f"{client.sent - all_before} sent, but {came} received or known to be lost")
     return wrong
 
 
@@ -234,7 +238,7 @@ def run(frames: int, bad: int) -> int:
     """Start a node, let it work, look at it, end it."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log.txt"
-        settings = ("camera.qos.reliability:=reliable", "camera.qos.depth:=10", f"state.path:={folder}/state.npz")
+        settings = ("camera.qos.reliability:=reliable", f"camera.qos.depth:={DEPTH}", f"state.path:={folder}/state.npz")
         words = [word for setting in settings for word in ("-p", setting)]
         with log.open("wb") as stream:
             command = [sys.executable, __file__, "node", "--ros-args", *words]
