@@ -1,4 +1,4 @@
-"""`qdtrack benchmark`: association, engines, tracking, the node and loading for a training, measured on this machine."""
+"""`qdtrack benchmark`: association, engines, tracking, the node, and loading for a training, on this machine."""
 
 from __future__ import annotations
 
