@@ -90,7 +90,7 @@ def resolve_weights(preset: Preset, weights: str | Path | None) -> Path:
                 f"the weights {entry.name} want settings ({', '.join(entry.settings)}) that preset {preset.name} was "
                 f"loaded without; load it with load_preset({preset.name!r}, weights={entry.name!r})"
             )
-        return _fetched(entry)
+        return fetched_weights(entry)
     if weights:
         path = Path(weights).expanduser()
         if not path.suffix and path.name == str(weights) and not path.exists():
@@ -106,8 +106,12 @@ def resolve_weights(preset: Preset, weights: str | Path | None) -> Path:
         raise CheckpointError(f"{error}; give a file with `weights`") from error
 
 
-def _fetched(entry: WeightsEntry) -> Path:
-    """The downloaded file of public weights, compared with the published hash where there is one."""
+def fetched_weights(entry: WeightsEntry) -> Path:
+    """The downloaded file of public weights, compared with the published hash where there is one.
+
+    Raises:
+        CheckpointError: it is not there, or is not the published one.
+    """
     path, get = cached(entry), f"`qdtrack weights get {entry.name}`"
     if path is None:
         raise CheckpointError(f"the weights {entry.name} are not on this machine; get them with {get}")

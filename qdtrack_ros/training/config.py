@@ -191,7 +191,8 @@ class TrainingConfig:
         sources: what to learn from.
         validation: what to choose checkpoints on, one source or a list; None trains without.
         validation_stride: every how many-th frame is validated.
-        backbone_weights: ImageNet file to start from: a path, or ``package:file`` inside an installed Python package.
+        backbone_weights: ImageNet file to start from: a path, ``package:file`` inside an installed Python package, or
+            a name of ``qdtrack weights list``.
         initial_weights: weights of the whole network to start from instead (fine-tuning).
         detector_weights: weights of the detector to start from; the embedding head starts anew (from those of
             ``backbone_weights`` where it goes on from the backbone's blocks).

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cv2
 
+from qdtrack_ros.catalogue import public_weights
 from qdtrack_ros.configuration import ConfigurationError
 from qdtrack_ros.data.crops import CROP_LABEL, read_crops
 from qdtrack_ros.data.formats import Location, read_sequences
@@ -17,6 +18,7 @@ from qdtrack_ros.data.media import decode_picture, is_of_video
 from qdtrack_ros.data.pair_sources import CropSource, SequenceSource
 from qdtrack_ros.data.types import Frame, Sequence
 from qdtrack_ros.evaluation.rules import TruthRules
+from qdtrack_ros.inference.engine import fetched_weights
 from qdtrack_ros.training.config import CROPS, SourceConfig
 
 IGNORE = "ignore"
@@ -141,8 +143,17 @@ def package_file(spec: str) -> Path:
 
 
 def weights_file(spec: str, root: Path) -> Path:
-    """Path of a weights file given as a path (relative to the data folder or absolute) or as ``package:file``."""
-    return package_file(spec) if ":" in spec else root / Path(spec).expanduser()
+    """Path of a weights file: a path (absolute, or from the data folder), ``package:file``, or the name of a public one.
+
+    Raises:
+        ConfigurationError: the package, or the file in it, is not installed.
+        CheckpointError: public weights of that name were not fetched yet.
+    """
+    if ":" in spec:
+        return package_file(spec)
+    path = root / Path(spec).expanduser()
+    entry = None if path.exists() else public_weights(spec)
+    return path if entry is None else fetched_weights(entry)
 
 
 def truth_rules(config: SourceConfig) -> TruthRules:

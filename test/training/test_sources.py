@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from qdtrack_ros.configuration import ConfigurationError
+from qdtrack_ros.models.checkpoint import CheckpointError
 from qdtrack_ros.training.config import SourceConfig
 from qdtrack_ros.training.sources import open_pair_sources, weights_file
 
@@ -18,6 +19,18 @@ def test_a_path_starts_at_the_data_folder(tmp_path):
 
 def test_a_file_inside_an_installed_package_is_found(tmp_path):
     assert weights_file("numpy:version.py", tmp_path).is_file()
+
+
+def test_public_weights_are_found_by_name_once_they_are_fetched(tmp_path, monkeypatch):
+    monkeypatch.setenv("QDTRACK_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(CheckpointError, match="get them with `qdtrack weights get imagenet-resnet50`"):
+        weights_file("imagenet-resnet50", tmp_path)
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "resnet50-0676ba61.pth").write_bytes(b"other")
+    with pytest.raises(CheckpointError, match="is not the published imagenet-resnet50"):
+        weights_file("imagenet-resnet50", tmp_path)
+    (tmp_path / "imagenet-resnet50").touch()  # a file of the user's own comes first
+    assert weights_file("imagenet-resnet50", tmp_path) == tmp_path / "imagenet-resnet50"
 
 
 @pytest.mark.parametrize(
