@@ -143,7 +143,7 @@ def package_file(spec: str) -> Path:
 
 
 def weights_file(spec: str, root: Path) -> Path:
-    """A weights file: by its path (absolute, or from the data folder), as ``package:file``, or a public one by its name.
+    """A weights file: by its path (absolute, or in the data folder), as ``package:file``, or a public one by its name.
 
     Raises:
         ConfigurationError: the package, or the file in it, is not installed.
