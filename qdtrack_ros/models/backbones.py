@@ -1,4 +1,4 @@
-"""Backbones: an image batch in, feature maps at strides 4/8 to 32 out.
+"""Backbones: an image batch in, feature maps at strides 2 or 4 to 32 out.
 
 ``channels`` and ``strides`` describe the outputs, finest first, so that a neck can be built on any of them.
 """
@@ -142,7 +142,7 @@ def lite0_blocks() -> nn.ModuleList:
 
 
 class EfficientNetLite0(nn.Module):
-    """EfficientNet-Lite0 (Google, 2020): C2 to C5 at strides 4 to 32.
+    """EfficientNet-Lite0 (Google, 2020): C1 to C5 at strides 2 to 32.
 
     BatchNorm is folded into the convolutions when ImageNet weights are loaded (``checkpoint.load_efficientnet_lite0``):
     its statistics would be frozen anyway, and on a CPU the trunk takes a fifth (training) to a quarter (inference) less
@@ -152,9 +152,9 @@ class EfficientNetLite0(nn.Module):
         frozen_blocks: the stem and this many blocks receive no gradient.
     """
 
-    channels = (24, 40, 112, 320)
-    strides = (4, 8, 16, 32)
-    output_blocks = (2, 4, 10, 15)
+    channels = (16, 24, 40, 112, 320)
+    strides = (2, 4, 8, 16, 32)
+    output_blocks = (0, 2, 4, 10, 15)
 
     def __init__(self, frozen_blocks: int = 3) -> None:
         super().__init__()
@@ -164,7 +164,7 @@ class EfficientNetLite0(nn.Module):
             module.requires_grad_(False)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Map images [B, 3, H, W] (H and W multiples of 32) to C2..C5."""
+        """Map images [B, 3, H, W] (H and W multiples of 32) to C1..C5."""
         x = F.relu6(self.stem(images), inplace=True)
         features = []
         for index, block in enumerate(self.blocks):

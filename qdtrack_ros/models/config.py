@@ -60,8 +60,8 @@ class ModelConfig:
         max_detections: detections kept per image.
         clip_boxes: clip boxes to the image (the MOT17 configuration does not).
         embedding_from: ``pyramid``, the paper's: the embedding head pools the pyramid. ``trunk``: it pools the
-            backbone's stride-4 map and goes on with blocks of its own, like the backbone's (EfficientNet-Lite0 only).
-        embedding_roi_size: (height, width) of the pooled features; with ``trunk`` multiples of 4.
+            backbone's stride-2 map and goes on with blocks of its own, like the backbone's (EfficientNet-Lite0 only).
+        embedding_roi_size: (height, width) of the pooled features; with ``trunk`` multiples of 8.
         embedding_convs: 3x3 convolutions of the embedding head, each followed by GroupNorm and ReLU; ``pyramid`` only.
         embedding_conv_channels: their channels; with ``trunk`` those of the 1x1 convolution before the embedding.
         embedding_fc_channels: width of the fully connected layer before the embedding; 0 leaves it out. ``pyramid``
@@ -119,6 +119,6 @@ class ModelConfig:
             raise ValueError(f"embedding_from is 'trunk', which backbone {self.backbone} has not; use 'pyramid'")
         if (trunk or self.embedding_convs) and (self.embedding_conv_channels < 32 or self.embedding_conv_channels % 32):
             raise ValueError(f"embedding_conv_channels is {self.embedding_conv_channels}; expected a multiple of 32")
-        step = 4 if trunk else 1
+        step = 8 if trunk else 1
         if any(side < step or side % step for side in self.embedding_roi_size):
             raise ValueError(f"embedding_roi_size is {self.embedding_roi_size}; expected multiples of {step}")

@@ -71,33 +71,33 @@ class EmbeddingHead(nn.Module):
 
 
 class TrunkEmbeddingHead(nn.Module):
-    """EfficientNet-Lite0 from C2 to C4 once more, on the pooled C2 of every box, then a linear embedding.
+    """EfficientNet-Lite0 from C1 to C4 once more, on the pooled C1 of every box, then a linear embedding.
 
     Args:
-        roi_size: (height, width) of the pooled features, multiples of 4.
+        roi_size: (height, width) of the pooled features, multiples of 8.
         conv_channels: channels of the last convolution, a multiple of 32.
         embedding_dim: D.
     """
 
     def __init__(self, roi_size: tuple[int, int], conv_channels: int, embedding_dim: int) -> None:
         super().__init__()
-        first, last = EfficientNetLite0.output_blocks[0] + 1, EfficientNetLite0.output_blocks[2]
+        first, last = EfficientNetLite0.output_blocks[0] + 1, EfficientNetLite0.output_blocks[3]
         self.blocks = lite0_blocks()[first : last + 1]
         self._first = first
-        self.conv = nn.Conv2d(EfficientNetLite0.channels[2], conv_channels, 1, bias=False)
+        self.conv = nn.Conv2d(EfficientNetLite0.channels[3], conv_channels, 1, bias=False)
         self.norm = nn.GroupNorm(32, conv_channels)
-        self.embed = nn.Linear(conv_channels * (roi_size[0] // 4) * (roi_size[1] // 4), embedding_dim)
+        self.embed = nn.Linear(conv_channels * (roi_size[0] // 8) * (roi_size[1] // 8), embedding_dim)
         nn.init.normal_(self.embed.weight, std=0.01)
         nn.init.zeros_(self.embed.bias)
 
     @torch.no_grad()
     def start_from(self, backbone: EfficientNetLite0) -> None:
-        """Copy the weights of the backbone's own blocks between C2 and C4."""
+        """Copy the weights of the backbone's own blocks between C1 and C4."""
         for own, source in zip(self.blocks, backbone.blocks[self._first :], strict=False):
             own.load_state_dict(source.state_dict())
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """Pooled C2 [R, 24, height, width] to embeddings [R, D]."""
+        """Pooled C1 [R, 16, height, width] to embeddings [R, D]."""
         x = pooled
         for block in self.blocks:
             x = block(x)

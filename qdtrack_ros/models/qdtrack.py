@@ -43,7 +43,7 @@ class Features(NamedTuple):
     """What the backbone and the pyramid make of B images.
 
     Attributes:
-        finest: the backbone's first output [B, C, H / 4, W / 4].
+        finest: the backbone's first output [B, C, H / s, W / s], s 4 for a ResNet and 2 for EfficientNet-Lite0.
         pyramid: maps of ``fpn_channels``, finest level first.
     """
 

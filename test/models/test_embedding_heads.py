@@ -17,7 +17,7 @@ SMALL = {
     "embedding_conv_channels": 32,
     "embedding_dim": 8,
 }
-TRUNK = ModelConfig(**SMALL, fpn_first_stride=8, fpn_levels=4, embedding_from="trunk", embedding_roi_size=(8, 4))
+TRUNK = ModelConfig(**SMALL, fpn_first_stride=8, fpn_levels=4, embedding_from="trunk", embedding_roi_size=(16, 8))
 
 
 def random_network(config):
@@ -28,19 +28,18 @@ def random_network(config):
 
 
 def test_the_trunk_head_is_the_backbone_continued():
-    """On a box that covers the whole picture at its own resolution, the pooled map is C2, and the blocks give C4."""
+    """On a box that covers the whole picture at its own resolution, the pooled map is C1, and the blocks give C4."""
     backbone = EfficientNetLite0()
-    head = TrunkEmbeddingHead((8, 4), 32, 8)
+    head = TrunkEmbeddingHead((16, 8), 32, 8)
     head.start_from(backbone)
     with torch.inference_mode():
-        c2, _, c4, _ = backbone(torch.randn(2, 3, 32, 16 + 16)[..., :32])
-        x = c2
+        x, _, _, c4, _ = backbone(torch.randn(2, 3, 32, 32))
         for block in head.blocks:
             x = block(x)
     torch.testing.assert_close(x, c4)
 
 
-def test_embeddings_see_nothing_beyond_c2_of_their_box():
+def test_embeddings_see_nothing_beyond_c1_of_their_box():
     network = random_network(TRUNK)
     images = torch.randn(1, 3, 96, 128)
     box = torch.tensor([[48.0, 32.0, 64.0, 64.0]])
@@ -48,12 +47,12 @@ def test_embeddings_see_nothing_beyond_c2_of_their_box():
         features = network.extract_features(images)
         before = network.embed(features, [box])
         elsewhere = features.finest.clone()
-        elsewhere[..., :6, :] = 5.0  # the box covers rows 8 to 16 and columns 12 to 16
-        elsewhere[..., :, 20:] = 5.0
+        elsewhere[..., :14, :] = 5.0  # the box covers rows 16 to 32 and columns 24 to 32
+        elsewhere[..., :, 36:] = 5.0
         pyramid = [torch.zeros_like(level) for level in features.pyramid]
         after = network.embed(features._replace(finest=elsewhere, pyramid=pyramid), [box])
         inside = features.finest.clone()
-        inside[..., 10, 14] += 5.0
+        inside[..., 20, 28] += 5.0
         changed = network.embed(features._replace(finest=inside), [box])
     torch.testing.assert_close(before, after)
     assert not torch.allclose(before, changed)
@@ -89,7 +88,7 @@ def test_the_pyramid_begins_where_it_is_told(stride, levels):
     assert [tuple(level.shape[-2:]) for level in features.pyramid] == [
         (128 // stride // 2**i, 64 // stride // 2**i) for i in range(levels)
     ]
-    assert features.finest.shape == (1, 24, 32, 16)
+    assert features.finest.shape == (1, 16, 64, 32)
 
 
 @pytest.mark.parametrize(
@@ -99,10 +98,10 @@ def test_the_pyramid_begins_where_it_is_told(stride, levels):
         ({"embedding_from": "trunk", "backbone": "resnet50"}, "which backbone resnet50 has not"),
         (
             {"embedding_from": "trunk", "embedding_roi_size": (7, 7)},
-            r"embedding_roi_size is \(7, 7\); expected multiples of 4",
+            r"embedding_roi_size is \(7, 7\); expected multiples of 8",
         ),
         ({"embedding_roi_size": (0, 7)}, "expected multiples of 1"),
-        ({"embedding_from": "trunk", "embedding_roi_size": (8, 4), "embedding_conv_channels": 48}, "a multiple of 32"),
+        ({"embedding_from": "trunk", "embedding_roi_size": (8, 8), "embedding_conv_channels": 48}, "a multiple of 32"),
         ({"fpn_first_stride": 16}, "fpn_first_stride is 16; expected 4 or 8"),
     ],
 )

@@ -34,7 +34,7 @@ SMALL = ModelConfig(
 )
 ARCHITECTURES = {
     "small": SMALL,
-    "trunk": replace(SMALL, embedding_from="trunk", embedding_roi_size=(24, 12), num_classes=1),
+    "trunk": replace(SMALL, embedding_from="trunk", embedding_roi_size=(48, 24), num_classes=1),
     "unclipped": replace(SMALL, clip_boxes=False),
     "many classes": replace(SMALL, num_classes=40, score_threshold=0.0001, max_detections=60),
     "one set of deltas": replace(SMALL, num_classes=5, class_agnostic_boxes=True),

@@ -105,7 +105,7 @@ def test_fine_tuning_starts_from_the_weights_named(training, street, tmp_path):
 
 def trunk_preset(tiny_preset):
     """The tiny preset with an embedding head that goes on from the backbone."""
-    text = tiny_preset.read_text().replace("embedding_convs: 1", "embedding_from: trunk\n  embedding_roi_size: [8, 4]")
+    text = tiny_preset.read_text().replace("embedding_convs: 1", "embedding_from: trunk\n  embedding_roi_size: [16, 8]")
     path = tiny_preset.with_name("trunk.yaml")
     path.write_text(text)
     return str(path)
