@@ -68,6 +68,8 @@ def load_state(path: Path, model_id: str, max_age_s: float) -> SavedState:
     if path.stat().st_size > _MAX_BYTES:
         raise StateFileError(f"{path} is larger than {_MAX_BYTES >> 20} MiB; it is not a tracker state")
     try:
+        if path.is_file() and not zipfile.is_zipfile(path):  # numpy would speak of pickles, and how to load them
+            raise ValueError("no archive, or half of one")
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError, NotImplementedError) as error:

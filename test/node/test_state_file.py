@@ -52,6 +52,14 @@ def test_other_weights_and_old_files_are_refused(path, monkeypatch):
         load_state(path, "model", 60.0)
 
 
+def test_a_file_of_another_kind_is_refused_without_advice_to_load_it_unsafely(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("hello", encoding="utf-8")
+    with pytest.raises(StateFileError, match="damaged or not a tracker state") as refusal:
+        load_state(path, "model", 60.0)
+    assert "pickle" not in str(refusal.value)
+
+
 def test_a_pickle_is_never_executed(path):
     class Bomb:
         def __reduce__(self):
