@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from qdtrack_ros.node.clock_guard import ClockGuard
+from qdtrack_ros.node.clock_guard import TIME_JUMP, ClockGuard
 from qdtrack_ros.node.frame_timing import FrameTimes, LatencyWindow
 from qdtrack_ros.node.mailbox import Mailbox, MailboxCounts
 from qdtrack_ros.node.session import TrackedFrame, TrackerConfig, TrackingSession
@@ -159,6 +159,7 @@ class Camera:
         if not self.guard.follow_clock_back(now_ns, jump_ns):
             return False
         self.session.reset()
+        self.note_fault(TIME_JUMP, f"camera {self.name}: /clock jumped back by {-jump_ns / 1e9:.3f} s: new session")
         return True
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:

@@ -55,6 +55,20 @@ def test_a_repeated_fault_is_told_once_a_period_with_the_number_held_back():
     assert throttle.pass_on("truncated", "cut") == "cut"
 
 
+def test_what_was_held_back_is_told_even_if_nothing_more_of_its_kind_comes():
+    now = [0.0]
+    throttle = LogThrottle(10.0, clock=lambda: now[0])
+    throttle.pass_on("jump", "jump 1")
+    throttle.pass_on("cut", "cut 1")
+    for number in (2, 3):
+        throttle.pass_on("jump", f"jump {number}")
+    assert throttle.overdue() == []
+    now[0] = 10.0
+    assert throttle.overdue() == [("jump", "jump 3 (and 1 more like it)")]
+    assert throttle.overdue() == [] and throttle.pass_on("jump", "jump 4") is None, "that counts as told"
+    assert throttle.overdue(all_held=True) == [("jump", "jump 4")]
+
+
 def test_gaps_in_the_numbers_of_each_publisher_are_counted():
     gaps = PublicationGaps()
 
