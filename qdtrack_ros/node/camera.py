@@ -139,7 +139,9 @@ class Camera:
     def note_image(self, image: DecodedImage) -> str:
         """What to tell when the images begin, or change size or encoding; empty while they stay as they are."""
         height, width = image.pixels.shape[:2]
-        encoding = " ".join(image.encoding.split())[:60]  # from the network: for log and diagnostics, a word or two
+        # From the network, and a compressed image's format is any text: for log and diagnostics, a word or two of it.
+        words = " ".join(image.encoding.split())[:40]
+        encoding = "".join(letter if letter.isprintable() else "?" for letter in words)
         before, self._image = self._image, f"{width} x {height} {encoding}"
         if not before:
             return f"first image, {self._image}"
