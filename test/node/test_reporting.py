@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import sys
 from types import SimpleNamespace
 
@@ -105,3 +106,13 @@ def test_a_gpu_that_does_not_answer_and_a_pytorch_half_imported_are_no_fault_of_
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace())
     assert device_memory_mib() == 0.0
     free_device_cache()
+
+
+def test_resident_memory_counts_in_this_machines_pages(monkeypatch):
+    pytest.importorskip("rclpy", reason="rclpy is not installed: no diagnostics")
+    from qdtrack_ros.node import diagnostics
+
+    small = diagnostics.resident_memory_mib()
+    sizes = {"SC_PAGE_SIZE": 65536}  # as on some ARM boards
+    monkeypatch.setattr(diagnostics.os, "sysconf", sizes.__getitem__)
+    assert diagnostics.resident_memory_mib() == pytest.approx(small * 65536 / mmap.PAGESIZE, rel=0.2)
