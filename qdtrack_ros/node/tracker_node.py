@@ -75,7 +75,10 @@ class TrackerNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model, run it once, set up the cameras and take up a saved state."""
-        return self._guarded("configure", self._configure, FAILURE)
+        result = self._guarded("configure", self._configure, FAILURE)
+        if result != SUCCESS:  # nothing half configured may stay behind
+            self._guarded("configure", self._release, FAILURE)
+        return result
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Begin to track."""
@@ -207,8 +210,9 @@ class TrackerNode(LifecycleNode):
             self.get_logger().info(pipeline.load_state())
         except FileNotFoundError:
             self.get_logger().info("no saved state yet: starting without tracks")
-        except (StateFileError, OSError) as error:
-            self.get_logger().warning(f"the saved state is not taken up, starting without tracks: {error}")
+        except Exception as error:  # whatever a file holds, it is no reason not to start
+            reason = error if isinstance(error, (StateFileError, OSError)) else f"{type(error).__name__}: {error}"
+            self.get_logger().warning(f"the saved state is not taken up, starting without tracks: {reason}")
 
     def _stop(self) -> None:
         """Stop serving and save the state; a state that cannot be written is no reason not to stop."""
