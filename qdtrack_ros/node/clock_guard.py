@@ -8,7 +8,9 @@ from typing import NamedTuple
 # Frames of the old time that can still be under way when /clock jumps: in work, in the mailbox, in the queue.
 _LATE_FRAMES = 3
 
-ZERO_STAMP, REPEATED_STAMP, TIME_JUMP = "zero_stamp", "repeated_stamp", "time_jump"
+ZERO_STAMP = "zero_stamp"
+REPEATED_STAMP = "repeated_stamp"
+TIME_JUMP = "time_jump"
 
 
 class Verdict(enum.Enum):
