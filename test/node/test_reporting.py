@@ -116,3 +116,24 @@ def test_resident_memory_counts_in_this_machines_pages(monkeypatch):
     sizes = {"SC_PAGE_SIZE": 65536}  # as on some ARM boards
     monkeypatch.setattr(diagnostics.os, "sysconf", sizes.__getitem__)
     assert diagnostics.resident_memory_mib() == pytest.approx(small * 65536 / mmap.PAGESIZE, rel=0.2)
+
+
+@pytest.mark.parametrize(("namespace", "expected"), [("", "qdtrack: engine"), ("/robot1", "robot1/qdtrack: engine")])
+def test_robots_that_share_diagnostics_are_told_apart(namespace, expected):
+    rclpy = pytest.importorskip("rclpy", reason="rclpy is not installed: no diagnostics")
+    from rclpy.node import Node
+
+    from qdtrack_ros.node.health_reporter import HealthReporter
+
+    context = rclpy.Context()
+    rclpy.init(args=[], context=context)
+    node = Node("qdtrack", namespace=namespace, context=context, use_global_arguments=False)
+    try:
+        reporter = HealthReporter(node, lambda: None, lambda: "unconfigured", lambda: "")
+        sent = []
+        reporter._publisher = SimpleNamespace(publish=sent.append)
+        reporter._report()
+        assert [status.name for status in sent[0].status] == [expected]
+    finally:
+        node.destroy_node()
+        rclpy.shutdown(context=context)
