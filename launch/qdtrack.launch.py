@@ -38,7 +38,7 @@ def arguments() -> list[DeclareLaunchArgument]:
         argument(
             "image_topic",
             "",
-            "Topic that the first camera's images come from. Empty: CAMERA/image_raw.",
+            "Topic that the first camera's images come from, with camera_info beside it. Empty: CAMERA/image_raw.",
         ),
         argument("autostart", "", "Configure and activate at once. Empty: as in params_file.", ["", "true", "false"]),
         argument("use_sim_time", "false", "Take the time from /clock.", ["true", "false"]),
@@ -80,7 +80,12 @@ def nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     remappings = []
     if value("image_topic"):
         source = value("image_topic")
-        remappings = [(f"{camera}/image_raw", source), (f"{camera}/image_raw/compressed", f"{source}/compressed")]
+        folder, slash, _ = source.rpartition("/")
+        remappings = [
+            (f"{camera}/image_raw", source),
+            (f"{camera}/image_raw/compressed", f"{source}/compressed"),
+            (f"{camera}/camera_info", f"{folder}{slash}camera_info"),  # beside the image, as image_transport has it
+        ]
     prefix = "/".join(["", *filter(None, value("namespace").split("/"))])
     shown = [(f"/camera/{topic}", f"{prefix}/{camera}/{topic}") for topic in ("image_annotated", "markers")]
     return [

@@ -182,7 +182,7 @@ def test_diagnostics_are_described_whole() -> None:
     assert first_column("The engine", "key") == keys("_engine_status")
     assert first_column("A camera", "key") - {"dropped.REASON", "faults.KIND"} == keys("camera_status")
     reasons = set()
-    for name in ("worker", "mailbox"):
+    for name in ("worker", "mailbox", "clock_guard"):
         module = read(ROOT / "qdtrack_ros" / "node" / f"{name}.py")
         reasons |= set(re.findall(r'^[A-Z_]+ = "(\w+)"$', module, re.MULTILINE))
     reasons |= set(

@@ -41,11 +41,13 @@ def decode_compressed(message: CompressedMessage, max_pixels: int = DEFAULT_MAX_
     data = bytes(message.data)
     if not data:
         raise ImageError(ImageFault.ZERO_SIZE, "the compressed image is empty; check the camera driver")
-    # A cut JPEG unpacks into a picture with a grey lower part, without an error: look for the end ourselves.
+    # A cut JPEG unpacks into a picture with a grey lower part, without an error: look for the end ourselves. Cameras
+    # that send MJPEG fill their buffers up with zeros.
+    end = data.rstrip(b"\0")[-64:]
     if data.startswith(_JPEG_START):
-        complete = _JPEG_END in data[-64:]
+        complete = _JPEG_END in end
     elif data.startswith(_PNG_START):
-        complete = _PNG_END in data[-64:]
+        complete = _PNG_END in end
     else:
         raise ImageError(
             ImageFault.UNKNOWN_ENCODING,

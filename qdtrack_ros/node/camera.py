@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from qdtrack_ros.node.clock_guard import ClockGuard
+from qdtrack_ros.node.clock_guard import TIME_JUMP, ClockGuard
 from qdtrack_ros.node.frame_timing import FrameTimes, LatencyWindow
 from qdtrack_ros.node.mailbox import Mailbox, MailboxCounts
 from qdtrack_ros.node.session import TrackedFrame, TrackerConfig, TrackingSession
@@ -139,7 +139,9 @@ class Camera:
     def note_image(self, image: DecodedImage) -> str:
         """What to tell when the images begin, or change size or encoding; empty while they stay as they are."""
         height, width = image.pixels.shape[:2]
-        encoding = " ".join(image.encoding.split())[:60]  # from the network: for log and diagnostics, a word or two
+        # From the network, and a compressed image's format is any text: for log and diagnostics, a word or two of it.
+        words = " ".join(image.encoding.split())[:40]
+        encoding = "".join(letter if letter.isprintable() else "?" for letter in words)
         before, self._image = self._image, f"{width} x {height} {encoding}"
         if not before:
             return f"first image, {self._image}"
@@ -159,6 +161,7 @@ class Camera:
         if not self.guard.follow_clock_back(now_ns, jump_ns):
             return False
         self.session.reset()
+        self.note_fault(TIME_JUMP, f"camera {self.name}: /clock jumped back by {-jump_ns / 1e9:.3f} s: new session")
         return True
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:

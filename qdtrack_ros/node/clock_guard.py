@@ -8,6 +8,10 @@ from typing import NamedTuple
 # Frames of the old time that can still be under way when /clock jumps: in work, in the mailbox, in the queue.
 _LATE_FRAMES = 3
 
+ZERO_STAMP = "zero_stamp"
+REPEATED_STAMP = "repeated_stamp"
+TIME_JUMP = "time_jump"
+
 
 class Verdict(enum.Enum):
     """What to do with a frame because of its stamp."""
@@ -24,7 +28,7 @@ class StampCheck(NamedTuple):
         verdict: what to do with the frame; RESET means: start a new session, then process the frame.
         tracker_ns: the time to give to the tracker, integer nanoseconds; never goes back within a session.
         warning: what to tell the user, empty when there is nothing new to tell.
-        kind: of warning, for throttling.
+        kind: of warning, for throttling and for the diagnostics.
     """
 
     verdict: Verdict
@@ -67,18 +71,18 @@ class ClockGuard:
                 return StampCheck(Verdict.DROP, stamp_ns)
             return self._begin(stamp_ns)
         if stamp_ns == 0 and not (self._began_at_zero and self._last_ns > 0):
-            return StampCheck(Verdict.ACCEPT, self._last_ns, self._zero_warning(), "zero stamp")
+            return StampCheck(Verdict.ACCEPT, self._last_ns, self._zero_warning(), ZERO_STAMP)
         step_ns = stamp_ns - self._last_ns
         if step_ns <= -self._limit_ns:
             warning = f"stamps jumped back by {-step_ns / 1e9:.3f} s: new session, all tracks forgotten"
-            return self._begin(stamp_ns)._replace(verdict=Verdict.RESET, warning=warning, kind="time jump")
+            return self._begin(stamp_ns)._replace(verdict=Verdict.RESET, warning=warning, kind=TIME_JUMP)
         if step_ns < 0:
             return StampCheck(Verdict.DROP, self._last_ns)
         self._last_ns = stamp_ns
         if step_ns == 0 and not self._warned_repeated:
             self._warned_repeated = True
             warning = "the stamp of the previous frame is repeated (told once)"
-            return StampCheck(Verdict.ACCEPT, stamp_ns, warning, "repeated stamp")
+            return StampCheck(Verdict.ACCEPT, stamp_ns, warning, REPEATED_STAMP)
         return StampCheck(Verdict.ACCEPT, stamp_ns)
 
     def restart(self, last_ns: int | None = None) -> None:
@@ -106,7 +110,7 @@ class ClockGuard:
         self._began_at_zero = stamp_ns == 0
         self._late_beyond_ns, self._late_allowance = None, 0
         if stamp_ns == 0:
-            return StampCheck(Verdict.ACCEPT, stamp_ns, self._zero_warning(), "zero stamp")
+            return StampCheck(Verdict.ACCEPT, stamp_ns, self._zero_warning(), ZERO_STAMP)
         return StampCheck(Verdict.ACCEPT, stamp_ns)
 
     def _zero_warning(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -142,7 +143,7 @@ def resident_memory_mib() -> float:
     """Memory of this process that lies in RAM, MiB; NaN where the system does not tell."""
     try:
         with open("/proc/self/statm", encoding="ascii") as stream:
-            return int(stream.read().split()[1]) * 4096 / 2**20
+            return int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
     except (OSError, ValueError, IndexError):
         return float("nan")
 

@@ -57,4 +57,10 @@ def _name(info: TopicEndpointInfo) -> str:
     policies = [profile.reliability.name.lower()]
     if profile.durability != DurabilityPolicy.VOLATILE:
         policies.append(profile.durability.name.lower())
-    return f"{info.node_namespace.rstrip('/')}/{info.node_name} ({', '.join(policies)})"
+    return f"{_node_name(info)} ({', '.join(policies)})"
+
+
+def _node_name(info: TopicEndpointInfo) -> str:
+    if "_UNKNOWN_" in info.node_name:  # the middleware's word for a node that was killed, or not yet introduced
+        return "a node without a name (just started, or killed)"
+    return f"{info.node_namespace.rstrip('/')}/{info.node_name}"

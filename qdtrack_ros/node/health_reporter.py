@@ -54,7 +54,8 @@ class HealthReporter:
         )
         limits = pipeline.limits if pipeline is not None else DiagnosticLimits()
         header = Header(stamp=self._node.get_clock().now().to_msg())
-        self._publisher.publish(diagnostics_message(header, self._node.get_name(), health, cameras, limits))
+        name = self._node.get_fully_qualified_name().lstrip("/")  # robots in namespaces share /diagnostics
+        self._publisher.publish(diagnostics_message(header, name, health, cameras, limits))
         for camera in cameras:
             self._tell_silence(camera, active)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -99,9 +100,8 @@ class NodeParameters:
 
     def _declare(self, spec: ParameterSpec) -> None:
         name = spec.name
-        default = _ROS_TYPES[spec.type] if spec.default is None else spec.default
         try:
-            self._node.declare_parameter(name, default, _descriptor(spec))
+            self._node.declare_parameter(name, spec.default, _descriptor(spec))
         except Exception as error:  # rclpy has a class of its own for each kind of wrong value
             expected = spec.type if not spec.allowed else f"{spec.type}, {spec.allowed}"
             raise ValueError(f"parameter {name} cannot be used: {error}; expected {expected}") from error
@@ -137,7 +137,13 @@ class NodeParameters:
         return SetParametersResult(successful=reason is None, reason=reason or "")
 
     def _on_changed(self, parameters: Sequence[Parameter]) -> None:
-        if not self._filling and any(parameter.name in self._declared for parameter in parameters):
+        if self._filling:
+            return
+        if any(parameter.name == "cameras" for parameter in parameters):
+            for camera in self["cameras"]:
+                with contextlib.suppress(ValueError):  # given at the start, and told when the node is configured
+                    self.declare_camera(camera)
+        if any(parameter.name in self._declared for parameter in parameters):
             self._apply(self.values())
 
 
@@ -147,7 +153,11 @@ def _plain(value: Any) -> Any:
 
 
 def _descriptor(spec: ParameterSpec) -> ParameterDescriptor:
-    constraints = [spec.allowed] if spec.one_of or spec.pattern else []  # a range has fields of its own
+    # rclpy answers nothing at all to who asks for several parameters of which one of a fixed type has no value, as
+    # `ros2 param dump` and Foxglove do. So those that wait for the preset have no fixed type; `refuse` checks it.
+    waits = spec.default is None
+    constraints = [spec.type] if waits else []
+    constraints += [spec.allowed] if spec.one_of or spec.pattern else []  # a range has fields of its own
     if spec.change == UNCONFIGURED:
         constraints.append("changes only while the node is unconfigured")
     descriptor = ParameterDescriptor(
@@ -155,6 +165,7 @@ def _descriptor(spec: ParameterSpec) -> ParameterDescriptor:
         description=" ".join(spec.description.split()),
         additional_constraints="; ".join(constraints),
         read_only=spec.change == STARTUP,
+        dynamic_typing=waits,
     )
     if spec.range is not None and spec.type == "int":
         descriptor.integer_range = [IntegerRange(from_value=int(spec.range[0]), to_value=int(spec.range[1]), step=0)]

@@ -70,7 +70,8 @@ class ParameterSpec:
     def refuse(self, value: Any) -> str | None:
         """Why `value` is not allowed, naming the parameter, the value and what is allowed; None when it is."""
         if not _is_of_type(value, self.type):
-            return f"{self.name} is {value!r}; expected {self.type}"
+            expected = f"{self.type}, {self.allowed}" if self.allowed else self.type
+            return f"{self.name} is {value!r}; expected {expected}"
         if self.range is not None and not (math.isfinite(value) and self.range[0] <= value <= self.range[1]):
             return f"{self.name} is {value!r}; expected {self.allowed}"
         if self.one_of and value not in self.one_of:

@@ -68,6 +68,8 @@ def load_state(path: Path, model_id: str, max_age_s: float) -> SavedState:
     if path.stat().st_size > _MAX_BYTES:
         raise StateFileError(f"{path} is larger than {_MAX_BYTES >> 20} MiB; it is not a tracker state")
     try:
+        if path.is_file() and not zipfile.is_zipfile(path):  # numpy would speak of pickles, and how to load them
+            raise ValueError("no archive, or half of one")
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError, NotImplementedError) as error:
@@ -83,12 +85,17 @@ def load_state(path: Path, model_id: str, max_age_s: float) -> SavedState:
         )
     saved = arrays.get("saved_ns", np.array(0))
     age_s = (time.time_ns() - int(saved)) / 1e9 if saved.shape == () and saved.dtype.kind == "i" else float("inf")
-    if not 0.0 <= age_s <= max_age_s:
+    if age_s < 0.0:
+        raise StateFileError(
+            f"{path} was written {-age_s:.1f} s after what the clock says now: it was set back, or is not set yet, "
+            "and the state's age is not known"
+        )
+    if age_s > max_age_s:
         raise StateFileError(f"{path} is {age_s:.1f} s old, state.max_age_s is {max_age_s:g}")
     cameras: dict[str, dict[str, np.ndarray]] = {}
     for key, value in arrays.items():
         if key.startswith("camera:"):
-            _, name, entry = key.split(":", 2)
+            name, _, entry = key.removeprefix("camera:").partition(":")
             cameras.setdefault(name, {})[entry] = value
     return SavedState(cameras, age_s)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rclpy.clock import JumpThreshold, TimeJump
+from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.publisher import Publisher
@@ -50,6 +50,7 @@ class TrackerNode(LifecycleNode):
         self._fault = ""
         self._last_error = ""
         self._throttle = LogThrottle()
+        self._severities: dict[str, Severity] = {}  # of the kinds of reports
         self._declared = NodeParameters(
             self, load_specs(), self._is_unconfigured, self._refuse_values, self._apply_values
         )
@@ -60,6 +61,7 @@ class TrackerNode(LifecycleNode):
         self.create_service(Trigger, "~/save_state", self._serve(lambda pipeline: pipeline.save_state()))
         self.create_service(Trigger, "~/load_state", self._serve(lambda pipeline: pipeline.load_state()))
         backward = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False)
+        self.create_timer(1.0, self._tell_held_back, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._jump_handle = self.get_clock().create_jump_callback(backward, post_callback=self._on_clock_jump)
 
     # Lifecycle. Transitions never raise: they log the reason and say how they ended.
@@ -73,7 +75,10 @@ class TrackerNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model, run it once, set up the cameras and take up a saved state."""
-        return self._guarded("configure", self._configure, FAILURE)
+        result = self._guarded("configure", self._configure, FAILURE)
+        if result != SUCCESS:  # nothing half configured may stay behind
+            self._guarded("configure", self._release, FAILURE)
+        return result
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Begin to track."""
@@ -205,8 +210,9 @@ class TrackerNode(LifecycleNode):
             self.get_logger().info(pipeline.load_state())
         except FileNotFoundError:
             self.get_logger().info("no saved state yet: starting without tracks")
-        except (StateFileError, OSError) as error:
-            self.get_logger().warning(f"the saved state is not taken up, starting without tracks: {error}")
+        except Exception as error:  # whatever a file holds, it is no reason not to start
+            reason = error if isinstance(error, (StateFileError, OSError)) else f"{type(error).__name__}: {error}"
+            self.get_logger().warning(f"the saved state is not taken up, starting without tracks: {reason}")
 
     def _stop(self) -> None:
         """Stop serving and save the state; a state that cannot be written is no reason not to stop."""
@@ -230,8 +236,11 @@ class TrackerNode(LifecycleNode):
         if self._labels is not None:
             self.destroy_publisher(self._labels)
             self._labels = None
-        if pipeline is not None:
-            pipeline.close()
+        try:
+            if pipeline is not None:
+                pipeline.close()
+        finally:
+            self._tell_held_back(all_held=True)
 
     # Faults and messages for the user.
 
@@ -244,17 +253,25 @@ class TrackerNode(LifecycleNode):
             self.trigger_deactivate()  # on_deactivate answers ERROR, and on_error goes back to unconfigured
 
     def _report(self, severity: Severity, kind: str, text: str) -> None:
+        self._severities[kind] = severity
         passed = self._throttle.pass_on(kind, text)
-        if passed is None:
-            return
+        if passed is not None:
+            self._log(severity, passed)
+
+    def _tell_held_back(self, all_held: bool = False) -> None:
+        """What the throttle held back, and no later report of its kind told of."""
+        for kind, text in self._throttle.overdue(all_held):
+            self._log(self._severities[kind], text)
+
+    def _log(self, severity: Severity, text: str) -> None:
         log = self.get_logger()
         # One call a line: rclpy remembers the severity of each call by its place in the source.
         if severity is Severity.ERROR:
-            log.error(passed)
+            log.error(text)
         elif severity is Severity.WARNING:
-            log.warning(passed)
+            log.warning(text)
         else:
-            log.info(passed)
+            log.info(text)
 
     def _on_clock_jump(self, jump: TimeJump) -> None:
         if self._pipeline is None:

@@ -195,9 +195,9 @@ class FrameWorker:
             self._drop(camera, ENGINE_FAILED, reason, Severity.ERROR)
             return reason
         if check.warning:
-            self._outputs.report(
-                Severity.WARNING, f"{camera.name}:{check.kind}", f"camera {camera.name}: {check.warning}"
-            )
+            text = f"camera {camera.name}: {check.warning}"
+            camera.note_fault(check.kind, text)
+            self._outputs.report(Severity.WARNING, f"{camera.name}:{check.kind}", text)
         if tracked is None:
             stamp_s = job.image.stamp_ns / 1e9
             self._drop(camera, OUT_OF_ORDER, f"stamp {stamp_s:.6f} s is older than that of the frame before: dropped")

@@ -347,6 +347,13 @@ def test_compressed_images_come_back():
     np.testing.assert_array_equal(grey, np.repeat(PICTURE[..., :1], 3, axis=2))
 
 
+def test_a_jpeg_in_a_buffer_filled_up_with_zeros_is_whole():
+    whole = packed(".jpg", PICTURE)
+    expected = decode_compressed(SimpleNamespace(format="jpeg", data=whole))
+    padded = decode_compressed(SimpleNamespace(format="jpeg", data=whole + bytes(4096)))
+    np.testing.assert_array_equal(padded, expected)
+
+
 def with_jpeg_size(data, width, height):
     frame = data.index(b"\xff\xc0")
     return data[: frame + 5] + height.to_bytes(2, "big") + width.to_bytes(2, "big") + data[frame + 9 :]
@@ -359,6 +366,7 @@ def with_jpeg_size(data, width, height):
         (ImageFault.UNKNOWN_ENCODING, b"GIF89a" + bytes(50)),
         (ImageFault.TRUNCATED, packed(".jpg", PICTURE)[:-200]),
         (ImageFault.TRUNCATED, packed(".png", PICTURE)[:-200]),
+        (ImageFault.TRUNCATED, packed(".jpg", PICTURE)[:-200] + bytes(4096)),
         (ImageFault.OVERSIZED, with_jpeg_size(packed(".jpg", PICTURE), 65500, 65500)),
         (ImageFault.ZERO_SIZE, with_jpeg_size(packed(".jpg", PICTURE), 0, 10)),
         (ImageFault.UNDECODABLE, b"\xff\xd8\xff\xe0" + bytes(40) + b"\xff\xd9"),

@@ -154,6 +154,7 @@ def test_arguments_reach_the_node(start: Start, tmp_path: Path) -> None:
     )
     assert "front/image_raw:=/driver/image" in seen["arguments"]
     assert "front/image_raw/compressed:=/driver/image/compressed" in seen["arguments"]
+    assert "front/camera_info:=/driver/camera_info" in seen["arguments"]
     assert "__ns:=/robot" in seen["arguments"]
     assert seen["arguments"][seen["arguments"].index("--log-level") + 1] == "warn"
     assert "confirm_hits: 3" in seen["parameters"][0]

@@ -217,3 +217,10 @@ def test_the_report_names_engine_and_cameras(state, error, level):
     camera = {pair.key: pair.value for pair in report.status[1].values}
     assert camera["image"] == "640 x 480 bgr8" and camera["topic"] == "/front/image_raw"
     assert camera["frames_received"] == "100" and camera["frames_lost"] == "0"
+
+
+def test_a_format_that_would_steer_the_terminal_is_told_harmlessly():
+    camera = Camera("front", lambda payload, limit: None, TrackingSession(AssociationConfig()), ClockGuard(), None)
+    text = "jpeg\n\x1b[2J\x1b[31mERROR \u202e" + "x" * 1000
+    news = camera.note_image(DecodedImage(Header(), 0, np.zeros((4, 6, 3), np.uint8), text))
+    assert news.startswith("first image, 6 x 4 jpeg ?[2J") and news.isprintable() and len(news) < 80

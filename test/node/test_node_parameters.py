@@ -65,7 +65,10 @@ def test_descriptors_say_what_the_specification_says(start):
     for spec in [*SPECS.node.values(), *SPECS.of_camera("front")]:
         found = node.describe_parameter(spec.name)
         assert found.description == " ".join(spec.description.split())
-        assert found.type == TYPES[spec.type]
+        if spec.default is None:
+            assert found.dynamic_typing and spec.type in found.additional_constraints
+        else:
+            assert found.type == TYPES[spec.type]
         assert found.read_only == (spec.change == STARTUP)
         assert ("unconfigured" in found.additional_constraints) == (spec.change == UNCONFIGURED)
         assert all(choice in found.additional_constraints for choice in spec.one_of)
@@ -73,6 +76,25 @@ def test_descriptors_say_what_the_specification_says(start):
         assert ranges == ([spec.range] if spec.range else [])
         if spec.name != "cameras":
             assert node.get_parameter_or(spec.name, Parameter(spec.name)).value == spec.default
+
+
+def test_all_parameters_can_be_asked_for_at_once_before_a_preset_gave_them_values(start):
+    harness = start()
+    names = list(harness.parameters.values())
+    assert len(harness.node.get_parameters(names)) == len(names)
+    assert harness.set("tracker.match_score", "high") == (
+        False,
+        "tracker.match_score is 'high'; expected double, 0 to 1",
+    )
+    assert harness.set("tracker.memory_frames", None)[0] is False
+    assert harness.set("tracker.match_score", 0.7) == (True, "")
+
+
+def test_a_camera_that_is_added_has_parameters_at_once(start):
+    harness = start(**{"rear.qos.depth": 0})
+    assert harness.set("cameras", ["camera", "side/left", "rear"]) == (True, ""), "rear is told of on configure"
+    assert harness.set("side/left.transport", "compressed") == (True, "")
+    assert harness.parameters["side/left.transport"] == "compressed"
 
 
 @pytest.mark.parametrize(

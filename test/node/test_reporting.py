@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import sys
 from types import SimpleNamespace
 
@@ -55,6 +56,20 @@ def test_a_repeated_fault_is_told_once_a_period_with_the_number_held_back():
     assert throttle.pass_on("truncated", "cut") == "cut"
 
 
+def test_what_was_held_back_is_told_even_if_nothing_more_of_its_kind_comes():
+    now = [0.0]
+    throttle = LogThrottle(10.0, clock=lambda: now[0])
+    throttle.pass_on("jump", "jump 1")
+    throttle.pass_on("cut", "cut 1")
+    for number in (2, 3):
+        throttle.pass_on("jump", f"jump {number}")
+    assert throttle.overdue() == []
+    now[0] = 10.0
+    assert throttle.overdue() == [("jump", "jump 3 (and 1 more like it)")]
+    assert throttle.overdue() == [] and throttle.pass_on("jump", "jump 4") is None, "that counts as told"
+    assert throttle.overdue(all_held=True) == [("jump", "jump 4")]
+
+
 def test_gaps_in_the_numbers_of_each_publisher_are_counted():
     gaps = PublicationGaps()
 
@@ -91,3 +106,34 @@ def test_a_gpu_that_does_not_answer_and_a_pytorch_half_imported_are_no_fault_of_
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace())
     assert device_memory_mib() == 0.0
     free_device_cache()
+
+
+def test_resident_memory_counts_in_this_machines_pages(monkeypatch):
+    pytest.importorskip("rclpy", reason="rclpy is not installed: no diagnostics")
+    from qdtrack_ros.node import diagnostics
+
+    small = diagnostics.resident_memory_mib()
+    sizes = {"SC_PAGE_SIZE": 65536}  # as on some ARM boards
+    monkeypatch.setattr(diagnostics.os, "sysconf", sizes.__getitem__)
+    assert diagnostics.resident_memory_mib() == pytest.approx(small * 65536 / mmap.PAGESIZE, rel=0.2)
+
+
+@pytest.mark.parametrize(("namespace", "expected"), [("", "qdtrack: engine"), ("/robot1", "robot1/qdtrack: engine")])
+def test_robots_that_share_diagnostics_are_told_apart(namespace, expected):
+    rclpy = pytest.importorskip("rclpy", reason="rclpy is not installed: no diagnostics")
+    from rclpy.node import Node
+
+    from qdtrack_ros.node.health_reporter import HealthReporter
+
+    context = rclpy.Context()
+    rclpy.init(args=[], context=context)
+    node = Node("qdtrack", namespace=namespace, context=context, use_global_arguments=False)
+    try:
+        reporter = HealthReporter(node, lambda: None, lambda: "unconfigured", lambda: "")
+        sent = []
+        reporter._publisher = SimpleNamespace(publish=sent.append)
+        reporter._report()
+        assert [status.name for status in sent[0].status] == [expected]
+    finally:
+        node.destroy_node()
+        rclpy.shutdown(context=context)

@@ -48,8 +48,24 @@ def test_other_weights_and_old_files_are_refused(path, monkeypatch):
     with pytest.raises(StateFileError, match=r"61\.\d s old"):
         load_state(path, "model", 60.0)
     monkeypatch.setattr(time, "time_ns", lambda: now - 10**12)
-    with pytest.raises(StateFileError, match="old"):
+    with pytest.raises(StateFileError, match=r"written (1000|999)\.\d s after what the clock says now"):
         load_state(path, "model", 60.0)
+
+
+def test_a_file_of_another_kind_is_refused_without_advice_to_load_it_unsafely(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("hello", encoding="utf-8")
+    with pytest.raises(StateFileError, match="damaged or not a tracker state") as refusal:
+        load_state(path, "model", 60.0)
+    assert "pickle" not in str(refusal.value)
+
+
+def test_an_entry_that_names_a_camera_and_no_more_is_harmless(path):
+    save_state(path, "model", STATE)
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    np.savez(path, **arrays, **{"camera:rear": np.zeros(1)})
+    assert "front" in load_state(path, "model", 60.0).cameras
 
 
 def test_a_pickle_is_never_executed(path):

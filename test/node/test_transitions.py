@@ -8,6 +8,7 @@ pytest.importorskip("rclpy", reason="rclpy is not installed: no node to move")
 
 import rclpy
 from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
 from scripted_node import ColourEngine, ScriptedPreset
 
 from qdtrack_ros.node.model_loading import LoadedModel, LoadingInterruptedError
@@ -172,4 +173,23 @@ def test_what_was_told_of_an_earlier_run_is_told_again(rig, capfd):
     rig.go("cleanup", "configure")
     rig.node._report(Severity.WARNING, "front:truncated", "cut off")
     told = capfd.readouterr().err
-    assert told.count("cut off") == 2 and "more like it" not in told
+    assert told.count("cut off") == 3 and told.count("cut off (and 1 more like it)") == 1, "held back, told at the end"
+
+
+def test_a_configure_that_fails_after_loading_leaves_nothing_behind(rig, monkeypatch):
+    with monkeypatch.context() as broken:
+        broken.setattr("qdtrack_ros.node.messages.labels_message", fail)
+        assert rig.go("configure") == [FAILURE] and rig.state == UNCONFIGURED
+    assert rig.engines[-1].closed == 1 and rig.node._is_unconfigured(), "parameters of the model may change again"
+    rig.bring_to(INACTIVE)
+
+
+def test_a_state_that_breaks_the_reader_is_no_reason_not_to_start(rig, monkeypatch, capfd, tmp_path):
+    rig.node.set_parameters([Parameter("state.path", value=str(tmp_path / "state.npz"))])
+
+    def fail_oddly(self):
+        raise KeyError("tracker.boxes")
+
+    monkeypatch.setattr(TrackingPipeline, "load_state", fail_oddly)
+    rig.bring_to(INACTIVE)
+    assert "not taken up, starting without tracks: KeyError" in capfd.readouterr().err

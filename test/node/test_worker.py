@@ -166,6 +166,8 @@ def test_a_late_frame_is_dropped_and_a_jump_begins_a_session(rig):
     assert frames[0].session_id == frames[1].session_id != frames[2].session_id
     assert frames[2].frame_index == 0
     assert any("jumped back" in text for _, _, text in rig.outputs.reports)
+    faults = rig.camera.figures().faults
+    assert faults == {"out_of_order": 1, "time_jump": 1}, "a session that ended is counted, however busy the log is"
     assert rig.camera.mailbox.counts().reasons == {"out_of_order": 1}
 
 
