@@ -116,7 +116,7 @@ def fixed_point_nms(
         steps: at least 1; raising it lets longer chains of overlapping boxes converge, and costs time.
         labels: [..., N]; boxes of different labels do not suppress each other. None: all are of one.
     """
-    overlaps = pairwise_iou(boxes, boxes) > iou_threshold
+    overlaps = pairwise_iou(boxes, boxes, min_union=0.0) > iou_threshold  # tiny boxes as in torchvision's greedy NMS
     if labels is not None:
         overlaps = overlaps & (labels[..., :, None] == labels[..., None, :])
     count = boxes.shape[-2]
