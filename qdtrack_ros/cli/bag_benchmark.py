@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import itertools
 import tempfile
 import time
@@ -49,21 +48,17 @@ def bag_figures(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     from qdtrack_ros.inference.presets import load_preset
 
     preset = load_preset(arguments.preset, overrides(arguments.set), arguments.weights)
-    with (
-        _bags(arguments) as bags,
-        opened(create_engine(preset, arguments.weights, arguments.device, arguments.engine)) as engine,
-    ):
+    with opened(create_engine(preset, arguments.weights, arguments.device, arguments.engine)) as engine:
         engine.warmup()
         return [
             result
-            for name, path in bags
+            for name, path in _bags(arguments)
             for result in _measured(name, path, engine, preset, arguments.topic, arguments.repeats)
         ]
 
 
-@contextlib.contextmanager
-def _bags(arguments: argparse.Namespace) -> Iterator[list[tuple[str, Path]]]:
-    """Name and path of the bags to read."""
+def _bags(arguments: argparse.Namespace) -> Iterator[tuple[str, Path]]:
+    """Name and path of the bags to read; each of those written is gone when the next one is asked for."""
     from qdtrack_ros.data.bag_images import write_video_as_bag
     from qdtrack_ros.data.sources import is_bag
     from qdtrack_ros.data.synthetic import street
@@ -72,15 +67,13 @@ def _bags(arguments: argparse.Namespace) -> Iterator[list[tuple[str, Path]]]:
         path = Path(arguments.source)
         if not path.exists() or not is_bag(path):
             raise ConfigurationError(f"--source is {path}, which is no bag; give a rosbag2 folder, .mcap or .db3 file")
-        yield [(path.name, path)]
+        yield path.name, path
         return
-    with tempfile.TemporaryDirectory(prefix="qdtrack-benchmark-") as folder:
-        bags = []
-        for storage, encoding in itertools.product(arguments.storage, arguments.encoding):
-            path = Path(folder) / f"{storage}_{encoding}"
+    for storage, encoding in itertools.product(arguments.storage, arguments.encoding):
+        with tempfile.TemporaryDirectory(prefix="qdtrack-benchmark-") as folder:
+            path = Path(folder) / "street"
             write_video_as_bag(street(arguments.repeats, arguments.size), path, encoding=encoding, storage=storage)
-            bags.append((f"{storage} {encoding}", path))
-        yield bags
+            yield f"{storage} {encoding}", path
 
 
 def _measured(

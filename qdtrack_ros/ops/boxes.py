@@ -31,8 +31,8 @@ def pairwise_iou(a: Tensor, b: Tensor, min_union: float = _MIN_AREA) -> Tensor:
     Args:
         a: boxes [..., N, 4].
         b: boxes [..., M, 4].
-        min_union: smaller unions count as this. The reference's gives boxes of less than a thousandth of a pixel too
-            small an overlap; 0 gives the true one, and NaN where both boxes are empty.
+        min_union: smaller unions count as this, above 0. The reference's gives boxes of less than a thousandth of a
+            pixel too small an overlap.
 
     Returns:
         [..., N, M], in [0, 1] for boxes that are not inverted; 0 where both boxes are empty.

@@ -129,7 +129,7 @@ def test_a_fixed_point_on_boxes_that_repeat_touch_and_are_empty(corners, thresho
 
 SIDES = st.one_of(
     st.integers(0, 4).map(float),
-    st.sampled_from([0.0, 1e-4, 3e-4, 1e-12, 1e-30, 1e12, 1e25, 3e38, math.inf, math.nan, -2.0]),
+    st.sampled_from([0.0, 1e-4, 3e-4, 1e-30, 1e12, 1e25, 3e38, math.inf, math.nan, -2.0]),
 )
 
 
