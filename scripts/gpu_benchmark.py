@@ -26,7 +26,7 @@ import numpy.typing as npt
 import torch
 import torchvision
 
-from qdtrack_ros.cli.benchmark import association_times
+from qdtrack_ros.cli.association_benchmark import association_times
 from qdtrack_ros.cli.machine import describe_machine
 from qdtrack_ros.cli.timing import summary
 from qdtrack_ros.data.sources import open_source
@@ -260,13 +260,15 @@ def table(results: dict[str, Any]) -> str:
         f"{machine['cores']} cores. Times in ms from bytes in host memory to detections there; association of 100 "
         f"detections (median {results['association_ms']['median']:.2f} ms, one core) not included.",
         "",
-        "| network | way | size | batch | median | p99 | per picture |",
-        "|---|---|---|---|---|---|---|",
+        "| network | way | size | batch | median | p90 | p99 | minimum | iqr | per picture |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for one in results["milliseconds"]:
-        figures = f"left out: {one['left_out']} | |" if "left_out" in one else (
-            f"{one['median']:.2f} | {one['p99']:.2f} | {one['per_picture']:.2f}"
-        )  # fmt: skip
+        columns = ("median", "p90", "p99", "minimum", "iqr", "per_picture")
+        if "left_out" in one:
+            figures = f"left out: {one['left_out']}{' |' * (len(columns) - 1)}"
+        else:
+            figures = " | ".join(f"{one[name]:.2f}" for name in columns)
         lines.append(f"| {one['network']} | {one['way']} | {one['size']} | {one['batch']} | {figures} |")
     lines += ["", "| static form in | scores within | detections of the reference form | in the worst picture |"]
     lines += ["|---|---|---|---|"]

@@ -198,7 +198,7 @@ def test_diagnostics_are_described_whole() -> None:
 def commands() -> list[tuple[str, str]]:
     """Page and line, of every command in the pages' blocks; continued lines joined."""
     found = []
-    for page in [*TASKS, ROOT / "README.md"]:
+    for page in [*TASKS, ROOT / "README.md", DOCS / "benchmarks.md"]:
         for block in re.findall(r"^```bash\n(.*?)^```$", read(page), re.MULTILINE | re.DOTALL):
             lines = block.replace("\\\n", " ").splitlines()
             found += [(page.name, line.partition("  #")[0].strip()) for line in lines if line.strip()]

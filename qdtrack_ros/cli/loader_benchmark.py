@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from qdtrack_ros.cli.options import add_set_option, natural, overrides
+from qdtrack_ros.cli.timing import summary
 
 PREFETCHED = 3  # batches that a worker is ahead when the measurement begins
 
@@ -22,7 +23,11 @@ def add_loader_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def loader_figures(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Time for a pair by the number of workers, from the file to the batch in memory as a training takes it."""
+    """Time for a pair by the number of workers, from the file to the batch in memory as a training takes it.
+
+    ``pair`` is the mean, which is what a training waits for; the others are of the batches, each divided by its pairs:
+    with workers some are there already and others are waited for.
+    """
     import torch
 
     from qdtrack_ros.inference.presets import load_preset
@@ -38,11 +43,14 @@ def loader_figures(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         batches = iter(loader(PairStream(sampler, config.batch_size), workers, pin=torch.cuda.is_available()))
         for _ in range(1 + PREFETCHED * workers):  # what was prepared while nobody measured
             next(batches)
-        began = time.perf_counter()
+        taken = []
         for _ in range(arguments.repeats):
+            began = time.perf_counter()
             next(batches)
-        seconds = (time.perf_counter() - began) / (arguments.repeats * config.batch_size)
+            taken.append(1e3 * (time.perf_counter() - began) / config.batch_size)
         del batches  # ends its workers
         case = {"config": arguments.config.stem, "workers": workers, "batch": config.batch_size}
-        results.append({"case": case, "milliseconds": {"pair": 1e3 * seconds}, "pairs_per_second": 1 / seconds})
+        pair = sum(taken) / len(taken)
+        times = {"pair": pair, **summary(taken)}
+        results.append({"case": case, "milliseconds": times, "figures": {"pairs_per_second": 1e3 / pair}})
     return results

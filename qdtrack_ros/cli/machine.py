@@ -9,7 +9,10 @@ from pathlib import Path
 
 from qdtrack_ros import __version__
 
-_PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "opencv-python")
+_PACKAGES = (
+    *("torch", "torchvision", "numpy", "opencv-python-headless", "opencv-python"),
+    *("onnx", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx-cu13-bindings", "rosbags"),
+)
 
 
 def describe_machine() -> dict[str, object]:
@@ -46,4 +49,8 @@ def _versions() -> dict[str, str]:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
+    if not any(name.startswith("opencv") for name in found):  # a distribution's package has no metadata for Python
+        import cv2
+
+        found["opencv"] = cv2.__version__
     return found

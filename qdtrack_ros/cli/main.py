@@ -24,7 +24,7 @@ COMMANDS = {
     "play": "play a rosbag2 onto the ROS graph, in real time",
     "node": "run the ROS 2 node",
     "doctor": "tell what is installed and what works, and what to install",
-    "benchmark": "measure association and engine on this machine",
+    "benchmark": "measure what is quick on this machine: association, engines, bags, the node",
 }
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 # Errors whose message tells the user what to do. By name, because importing their modules would load PyTorch: a class

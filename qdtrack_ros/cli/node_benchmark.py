@@ -14,7 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qdtrack_ros.cli.options import positive
+from qdtrack_ros.cli.options import positive, size
+from qdtrack_ros.cli.timing import summary
 from qdtrack_ros.configuration import ConfigurationError
 from qdtrack_ros.resources import share_path
 
@@ -27,6 +28,8 @@ _OVERLOAD = 2.0
 
 def add_node_arguments(parser: argparse.ArgumentParser) -> None:
     """The measurement's arguments, apart from those that all have."""
+    size_help = "of a picture (default: 1280x720)"
+    parser.add_argument("--size", type=size, default=(1280, 720), metavar="WxH", help=size_help)
     parser.add_argument("--rate", type=float, default=30.0, metavar="HZ", help="of a camera (default: 30)")
     parser.add_argument("--cameras", type=positive, default=1, metavar="N", help="one node for N, then N nodes")
     parser.add_argument("--engine", default="noop", help="of the node (default: noop)")
@@ -86,7 +89,6 @@ def _figures(
     import numpy as np
 
     latency = np.concatenate([camera.latency_ms for camera in cameras])
-    p50, p99 = np.percentile(latency, [50, 99])
     figures = {
         "frames_per_second": len(latency) / seconds,
         "batch": float(np.mean([camera.batch for camera in cameras])),
@@ -99,7 +101,7 @@ def _figures(
         figures[f"median_{part}_ms"] = float(np.median([camera.parts_ms[part] for camera in cameras]))
     if engine_ms:
         figures["latency_in_engine_periods"] = float(latency.max()) / engine_ms
-    return {"milliseconds": {"p50": p50, "p99": p99, "maximum": float(latency.max())}, "figures": figures}
+    return {"milliseconds": {**summary(latency.tolist()), "maximum": float(latency.max())}, "figures": figures}
 
 
 @contextlib.contextmanager

@@ -11,8 +11,8 @@ from qdtrack_ros import configuration
 SMALLEST = 32  # pixels of a picture's side: a street needs some room
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Which model, and where it runs."""
+def add_model_options(parser: argparse.ArgumentParser, several_engines: bool = False) -> None:
+    """Which model, and where it runs; with ``several_engines`` a list of engines."""
     group = parser.add_argument_group("model")
     preset_help = "name, or path of a YAML file (default: that of the weights named, else pedestrian)"
     group.add_argument("--preset", help=preset_help)
@@ -20,7 +20,10 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--weights", metavar="FILE", help=weights_help)
     group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     engine_help = "auto, torch, openvino, onnxruntime, tensorrt or noop (default: %(default)s)"
-    group.add_argument("--engine", default="auto", help=engine_help)
+    if several_engines:
+        group.add_argument("--engine", nargs="+", default=["auto"], help=engine_help.replace("%(default)s", "auto"))
+    else:
+        group.add_argument("--engine", default="auto", help=engine_help)
     add_set_option(group, "of the preset, e.g. association.match_score=0.6")
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Any
 
@@ -12,7 +10,7 @@ import numpy as np
 import torch
 import torchvision
 
-from qdtrack_ros.cli.timing import summary
+from qdtrack_ros.cli.timing import in_turns
 from qdtrack_ros.inference.preprocess import PreprocessConfig
 from qdtrack_ros.inference.static_engine import Backend, static_form
 from qdtrack_ros.models import ModelConfig, QDTrack
@@ -24,13 +22,13 @@ PROPOSALS = 1000
 WARMUP = 2
 
 
-def comparison_figures(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+def comparison_figures(size: tuple[int, int], repeats: int) -> list[dict[str, Any]]:
     """Time of a picture in both networks: R50-FPN, random weights, 1000 proposals each, at most 100 detections.
 
     All run their NMS of proposals, with a threshold of 1: it removes none, so that all heads get 1000. The static form
     embeds 100 slots, whatever is in them; it is measured from bytes to the packed tensor, in every engine there is.
     """
-    width, height = (-(-side // 32) * 32 for side in arguments.size)
+    width, height = (-(-side // 32) * 32 for side in size)
     torch.manual_seed(0)
     picture = torch.rand(3, height, width)
     runs = {
@@ -40,7 +38,7 @@ def comparison_figures(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         "torchvision fasterrcnn_resnet50_fpn": _torchvision(picture),
     }
     with torch.inference_mode():
-        times = in_turns(runs, arguments.repeats)
+        times = in_turns(runs, repeats, WARMUP)
     case = {"size": f"{width}x{height}", "proposals": PROPOSALS, "threads": torch.get_num_threads()}
     return [{"case": {"network": name, **case}, "milliseconds": figures} for name, figures in times.items()]
 
@@ -90,15 +88,3 @@ def _torchvision(picture: torch.Tensor) -> Callable[[], object]:
         rpn_nms_thresh=1.0,
     ).eval()
     return lambda: network([picture])
-
-
-def in_turns(runs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, dict[str, float]]:
-    """Milliseconds of each; one call of every run after the other, so that a busy machine is busy for all."""
-    taken: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(repeats + WARMUP):
-        for name, call in runs.items():
-            began = time.perf_counter()
-            call()
-            if turn >= WARMUP:
-                taken[name].append(1e3 * (time.perf_counter() - began))
-    return {name: summary(values) for name, values in taken.items()}

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterable
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from qdtrack_ros.cli.engine_benchmark import stage_times
 from qdtrack_ros.cli.options import add_set_option, overrides, size
-from qdtrack_ros.cli.timing import summary
+from qdtrack_ros.cli.timing import medians, summary
+
+if TYPE_CHECKING:
+    from qdtrack_ros.data.types import Frame
 
 WARMUP = 3
 
@@ -16,7 +21,8 @@ WARMUP = 3
 def add_tracking_arguments(parser: argparse.ArgumentParser) -> None:
     """The measurement's arguments, apart from those that all have."""
     parser.add_argument("--source", metavar="SOURCE", help="video, folder or bag (default: a drawn street)")
-    parser.add_argument("--size", type=size, default=(640, 480), metavar="WxH", help="of the street (default: 640x480)")
+    size_help = "of the street; several are measured one after the other (default: 640x480)"
+    parser.add_argument("--size", type=size, nargs="+", default=[(640, 480)], metavar="WxH", help=size_help)
     engines_help = "each with its form, e.g. torch:reference openvino:static (default: all that are installed)"
     parser.add_argument("--engines", nargs="+", type=engine_and_form, metavar="ENGINE:FORM", help=engines_help)
     parser.add_argument("--preset", help="name, or path of a YAML file (default: that of the weights, else pedestrian)")
@@ -40,36 +46,45 @@ def tracking_figures(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
     One frame goes through all engines before the next, so that a busy machine is busy for all.
     """
-    import torch
-
     from qdtrack_ros.data.sources import open_source
     from qdtrack_ros.data.synthetic import street
+
+    count = arguments.repeats + WARMUP
+    if arguments.source:
+        return _figures_of(arguments, islice(open_source(arguments.source).frames, count))
+    return [result for one in arguments.size for result in _figures_of(arguments, street(count, one).frames)]
+
+
+def _figures_of(arguments: argparse.Namespace, frames: Iterable[Frame]) -> list[dict[str, Any]]:
+    import torch
+
     from qdtrack_ros.inference.tracker import Tracker
 
-    if arguments.threads is not None:
-        torch.set_num_threads(arguments.threads)
     preset = arguments.preset or ("pedestrian" if not arguments.weights else "")
     trackers = [
         Tracker.from_preset(preset, arguments.weights, arguments.device, engine, form, overrides(arguments.set))
         for engine, form in arguments.engines or installed()
     ]
-    count = arguments.repeats + WARMUP
-    frames = open_source(arguments.source).frames if arguments.source else street(count, arguments.size).frames
     taken: list[list[float]] = [[] for _ in trackers]
+    stages: list[list[dict[str, float]]] = [[] for _ in trackers]
     tracked = [0] * len(trackers)
     picture = None
-    for index, frame in enumerate(islice(frames, count)):
+    for index, frame in enumerate(frames):
         picture = frame.load()
         for which, tracker in enumerate(trackers):
             began = time.perf_counter()
-            tracks = tracker(picture)
+            output = tracker.engine.detect([picture])
+            detected = time.perf_counter()
+            tracks = tracker.associate(output.detections[0])
+            done = time.perf_counter()
             if index >= WARMUP:
-                taken[which].append(1e3 * (time.perf_counter() - began))
+                taken[which].append(1e3 * (done - began))
+                stages[which].append({**stage_times(output), "association": 1e3 * (done - detected)})
                 tracked[which] += len(tracks.ids)
     if picture is None or not taken[0]:
         raise OSError(f"{arguments.source} has fewer than {WARMUP + 1} frames")
     results = []
-    for tracker, times, boxes in zip(trackers, taken, tracked, strict=True):
+    for tracker, times, parts, boxes in zip(trackers, taken, stages, tracked, strict=True):
         case = {
             "engine": tracker.engine.name,
             "size": f"{picture.shape[1]}x{picture.shape[0]}",
@@ -78,7 +93,8 @@ def tracking_figures(arguments: argparse.Namespace) -> list[dict[str, Any]]:
             "boxes_tracked": boxes,
         }
         figures = summary(times)
-        results.append({"case": case, "milliseconds": figures, "frames_per_second": 1e3 / figures["median"]})
+        rate = {"frames_per_second": 1e3 / figures["median"]}
+        results.append({"case": case, "milliseconds": figures, "stages": medians(parts), "figures": rate})
         tracker.engine.close()
     return results
 

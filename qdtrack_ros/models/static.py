@@ -21,7 +21,7 @@ from qdtrack_ros.ops.boxes import decode_deltas
 from qdtrack_ros.ops.fixed_roi import pool_from_atlas, pool_level_by_level
 from qdtrack_ros.ops.nms import fixed_point_nms
 
-GRAPH_VERSION = 1
+GRAPH_VERSION = 2
 """Raised with every change of inputs, outputs or arithmetic, so that older exported files are not loaded."""
 NMS_STEPS = 16
 POOLINGS = ("roi_align", "atlas")

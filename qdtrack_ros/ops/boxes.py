@@ -25,19 +25,21 @@ def _pairwise_intersection(a: Tensor, b: Tensor) -> Tensor:
     return (right - left).clamp_(min=0) * (bottom - top).clamp_(min=0)
 
 
-def pairwise_iou(a: Tensor, b: Tensor) -> Tensor:
+def pairwise_iou(a: Tensor, b: Tensor, min_union: float = _MIN_AREA) -> Tensor:
     """Intersection over union.
 
     Args:
         a: boxes [..., N, 4].
         b: boxes [..., M, 4].
+        min_union: smaller unions count as this, above 0. The reference's gives boxes of less than a thousandth of a
+            pixel too small an overlap.
 
     Returns:
         [..., N, M], in [0, 1] for boxes that are not inverted; 0 where both boxes are empty.
     """
     intersection = _pairwise_intersection(a, b)
     union = box_area(a)[..., :, None] + box_area(b)[..., None, :] - intersection
-    return intersection / union.clamp(min=_MIN_AREA)
+    return intersection / union.clamp(min=min_union)
 
 
 def pairwise_iof(a: Tensor, b: Tensor) -> Tensor:

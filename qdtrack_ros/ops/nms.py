@@ -116,7 +116,8 @@ def fixed_point_nms(
         steps: at least 1; raising it lets longer chains of overlapping boxes converge, and costs time.
         labels: [..., N]; boxes of different labels do not suppress each other. None: all are of one.
     """
-    overlaps = pairwise_iou(boxes, boxes) > iou_threshold
+    # Tiny boxes overlap as in torchvision's greedy NMS; empty ones not at all, without a NaN for engines to compare.
+    overlaps = pairwise_iou(boxes, boxes, torch.finfo(boxes.dtype).tiny) > iou_threshold
     if labels is not None:
         overlaps = overlaps & (labels[..., :, None] == labels[..., None, :])
     count = boxes.shape[-2]

@@ -1,11 +1,14 @@
 """Suppression against the reference's choices and against a plain greedy loop."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torchvision.ops import nms as torchvision_nms
 
 from qdtrack_ros.ops import nms as nms_module
 from qdtrack_ros.ops.boxes import pairwise_iou
@@ -122,6 +125,47 @@ def test_a_fixed_point_on_boxes_that_repeat_touch_and_are_empty(corners, thresho
     kept, converged = fixed_point(boxes, None, threshold, len(boxes) + 1)
     assert converged
     assert kept == greedy(boxes, by_falling_score(len(boxes)), torch.zeros(len(boxes)), threshold)
+
+
+SIDES = st.one_of(
+    st.integers(0, 4).map(float),
+    st.sampled_from([0.0, 1e-4, 3e-4, 1e-30, 1e12, 1e25, 3e38, math.inf, math.nan, -2.0]),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.tuples(SIDES, SIDES, SIDES, SIDES), min_size=1, max_size=20),
+    st.sampled_from([0.25, 0.5, 0.7]),
+    st.booleans(),
+    st.integers(1, 21),
+)
+def test_boxes_of_all_kinds_stay_as_in_torchvision(rows, threshold, tied, steps):
+    """Empty, tiny, huge, inverted, infinite and NaN boxes, scores that differ and scores that are all the same."""
+    boxes = torch.tensor([[x, y, x + w, y + h] for x, y, w, h in rows], dtype=torch.float32)
+    scores = torch.full((len(boxes),), 0.5) if tied else by_falling_score(len(boxes))
+    expected = torchvision_nms(boxes, scores, threshold).tolist()
+    kept, converged = fixed_point(boxes, None, threshold, steps)
+    assert kept == expected or not converged
+    assert fixed_point(boxes, None, threshold, len(boxes) + 1) == (expected, True)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.integers(1, 9)), min_size=1, max_size=5),
+    st.randoms(use_true_random=False),
+    st.integers(1, 24),
+)
+def test_chains_that_branch_and_cross_are_right_or_told(chains, random, steps):
+    """Chains of boxes side by side, each as far from the next as `gap`, in falling or in shuffled order of score."""
+    rows = [(gap * place, 6.0 * lane) for lane, (length, gap) in enumerate(chains) for place in range(length)]
+    if random.random() < 0.5:
+        random.shuffle(rows)
+    boxes = torch.tensor([[x, y, x + 10, y + 10] for x, y in rows], dtype=torch.float32)
+    expected = torchvision_nms(boxes, by_falling_score(len(boxes)), 0.25).tolist()
+    kept, converged = fixed_point(boxes, None, 0.25, steps)
+    assert kept == expected or not converged
+    assert fixed_point(boxes, None, 0.25, len(boxes) + 1) == (expected, True)
 
 
 @pytest.mark.parametrize("length", [2, 15, 16, 17, 40])
