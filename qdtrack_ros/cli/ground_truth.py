@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 Annotations = Sequence[tuple[Annotation, ...]]
 _Item = TypeVar("_Item")
+_LONGEST = 1_000_000  # pictures that ground truth may go on for where the recording is cut
 
 
 class Source(NamedTuple):
@@ -145,12 +146,27 @@ def _own_truth(source: Source) -> Job:
 def _truth_of_file(source: Source, path: Path, found: str) -> Job:
     sequence = _open(source)
     if found == "kitti":
-        annotations = read_kitti_annotations(path, len(sequence.frames))
+        annotations = _whole(sequence, path, read_kitti_annotations)
         return _job(source, sequence, annotations, found, PROTOCOLS[found].benchmark(path.stem, ()))
     file = path / "gt" / "gt.txt" if path.is_dir() else path
-    annotations = read_mot_annotations(file, len(sequence.frames))
+    annotations = _whole(sequence, file, read_mot_annotations)
     name = next((part for part in file.resolve().parts if part.upper().startswith("MOT20")), sequence.name)
     return _job(source, sequence, annotations, found, _mot_benchmark(file.parent, name))
+
+
+def _whole(sequence: FrameSequence, path: Path, read: Callable[[Path, int], Annotations]) -> Annotations:
+    """Annotations of all pictures; of a damaged file, those of the pictures that it lost at its end are left out."""
+    count = len(sequence.frames)
+    if not sequence.is_cut:
+        return read(path, count)
+    text = "%s is damaged, and %s counts pictures: figures are right only if none is missing before the last one"
+    logger.warning(text, sequence.name, path)
+    annotations = read(path, max(count, _LONGEST))
+    lost = [place for place, boxes in enumerate(annotations[count:], start=count) if boxes]
+    if lost:
+        text = "%s has %d pictures: ground truth of those after them, up to picture %d, is left out"
+        logger.warning(text, sequence.name, count, lost[-1] + 1)
+    return annotations[:count]
 
 
 def _mot_benchmark(folder: Path, name: str) -> Benchmark:

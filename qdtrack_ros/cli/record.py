@@ -17,7 +17,7 @@ from qdtrack_ros.cli.main import is_expected
 from qdtrack_ros.cli.offline import FrameTracks, Recording, first_frames, track_frames
 from qdtrack_ros.cli.parallel import Outcome, run_in_processes, run_on_ray
 from qdtrack_ros.configuration import ConfigurationError
-from qdtrack_ros.data.mot import read_mot_annotations
+from qdtrack_ros.data.mot import read_mot_results
 from qdtrack_ros.data.types import DataError
 from qdtrack_ros.data.types import Sequence as FrameSequence
 from qdtrack_ros.evaluation.rules import Benchmark
@@ -258,7 +258,7 @@ def read_tracks(path: Path, count: int) -> list[FrameTracks]:
         DataError: the file is missing or has faulty rows.
     """
     frames = []
-    for rows in read_mot_annotations(path, count):
+    for rows in read_mot_results(path, count):
         ids = np.array([row.instance_id for row in rows], np.int64)
         boxes = np.array([row.box for row in rows], np.float32).reshape(-1, 4)
         frames.append(FrameTracks(ids, boxes, np.ones(len(rows), np.float32), np.zeros(len(rows), np.int64)))

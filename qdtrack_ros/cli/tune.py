@@ -55,15 +55,16 @@ def run(arguments: argparse.Namespace) -> int:
     from qdtrack_ros.cli.evaluate import sources_of
     from qdtrack_ros.cli.ground_truth import open_jobs
     from qdtrack_ros.cli.main import EXIT_INTERRUPTED, EXIT_OK
-    from qdtrack_ros.cli.protocols import check_boxes, table
+    from qdtrack_ros.cli.protocols import check_boxes, check_truths, table
     from qdtrack_ros.cli.record import label_indices
     from qdtrack_ros.evaluation.tuning import search, searched_settings
     from qdtrack_ros.inference.presets import load_preset
 
-    preset = load_preset(arguments.preset, overrides(arguments.set))
+    preset = load_preset(arguments.preset, overrides(arguments.set), arguments.weights)
     ranges = searched_settings(preset.association, arguments.search)
     jobs = [job for source in sources_of(arguments) for job in open_jobs(source)]
     check_boxes(jobs, "tuning")
+    check_truths(jobs)
     label_indices([job.benchmark for job in jobs], preset.labels, f"preset {preset.name}")
     material = record_material(arguments, preset, jobs)
 

@@ -16,6 +16,10 @@ LARGEST_IDENTITY = 999_999_999
 """Identities are kept below this, so that those of many sequences can be told apart by adding to them."""
 
 
+IDENTITY_LIMIT = 2**53
+"""Identities of a file are below this: up to here a number keeps every digit on its way through a float."""
+
+
 class RowError(ValueError):
     """A fault of one row, before the reader knows its place."""
 
@@ -112,6 +116,8 @@ def identity(text: str) -> int | None:
     value = integer(text, "identity")
     if value < -1:
         raise RowError(f"identity is {value}, expected 0 or more, or -1 for none")
+    if value >= IDENTITY_LIMIT:
+        raise RowError(f"identity is {text}, expected less than {IDENTITY_LIMIT}")
     return None if value == -1 else value
 
 

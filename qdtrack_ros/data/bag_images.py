@@ -45,7 +45,8 @@ def read_bag(path: str | os.PathLike[str], topic: str | None = None) -> Sequence
         count = reader.topics[name].message_count
         stamps = [header_stamp_ns(item.data) for item in islice(reader.messages([name]), RATE_SAMPLE)]
         label = f"{reader.path.stem}{name}"
-    return Sequence(label, BagFrames(BagImages(path, name), count), _frame_rate(stamps), True)
+        is_cut = reader.is_damaged
+    return Sequence(label, BagFrames(BagImages(path, name), count), _frame_rate(stamps), True, is_cut=is_cut)
 
 
 def _choose_topic(reader: BagReader, topic: str | None) -> str:
@@ -95,7 +96,7 @@ class BagImages:
     def _reset(self) -> None:
         self._types = MessageTypes()
         self._reader: BagReader | None = None
-        self._stamps: list[int] = []
+        self._stamps: list[int | None] = []  # of recording; None for images that are lost
         self._pid = os.getpid()  # of the process that the reader belongs to
 
     def __getstate__(self) -> dict[str, Any]:
@@ -107,8 +108,17 @@ class BagImages:
     def stream(self) -> Iterator[Frame]:
         """All frames in turn; each holds its message until it is let go."""
         with BagReader(self.path) as reader:
-            for index, message in enumerate(reader.messages([self.topic])):
-                yield self._frame(index, message)
+            for index, message in enumerate(self._places(reader)):
+                yield self._lost(index) if message is None else self._frame(index, message)
+
+    def _places(self, reader: BagReader) -> Iterator[BagMessage | None]:
+        """Messages in turn; None in the place of each that is lost in the middle, so that the others keep theirs."""
+        filled = 0
+        for message in reader.messages([self.topic]):
+            while filled < reader.lost:
+                filled += 1
+                yield None
+            yield message
 
     def frame(self, index: int) -> Frame:
         """Frame ``index``; the first call goes once through the topic for the times of recording."""
@@ -116,17 +126,26 @@ class BagImages:
             self._reset()
         if self._reader is None:
             self._reader = BagReader(self.path)
-            self._stamps = [message.stamp_ns for message in self._reader.messages([self.topic])]
+            self._stamps = [None if item is None else item.stamp_ns for item in self._places(self._reader)]
         if index >= len(self._stamps):
             raise DataError(f"{self.path}: image {index} is lost; {len(self._stamps)} of the topic can be read")
         stamp_ns = self._stamps[index]
+        if stamp_ns is None:
+            return self._lost(index)
         same_time = index - self._stamps.index(stamp_ns)
         messages = self._reader.messages([self.topic], stamp_ns, stamp_ns + 1)
         return self._frame(index, next(islice(messages, same_time, None)))
 
+    def _lost(self, index: int) -> Frame:
+        return Frame(index, None, None, None, (), partial(_raise_lost, self.path, index))
+
     def _frame(self, index: int, message: BagMessage) -> Frame:
         load = partial(decode_message, self._types, message.type_name, message.data)
         return Frame(index, header_stamp_ns(message.data), None, None, (), load)
+
+
+def _raise_lost(path: str | os.PathLike[str], index: int) -> Image:
+    raise DataError(f"{path}: image {index} is lost in the damage")
 
 
 class BagFrames(LazyFrames):

@@ -8,13 +8,14 @@ and safer for the original, than reading around the damage.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import sqlite3
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from qdtrack_ros.data.types import DataError
 
@@ -173,9 +174,20 @@ def _repair_sqlite(path: Path, target: Path) -> None:
 def _copy_rows(source: sqlite3.Connection, copy: sqlite3.Connection, table: str) -> None:
     quoted = '"' + table.replace('"', '""') + '"'
     for order in ("ASC", "DESC"):
+        query = f"SELECT * FROM {quoted} ORDER BY rowid {order}"
+        copied = 0
         try:
-            for row in source.execute(f"SELECT * FROM {quoted} ORDER BY rowid {order}"):
-                copy.execute(f"INSERT OR IGNORE INTO {quoted} VALUES ({','.join('?' * len(row))})", row)
+            for row in source.execute(query):
+                _insert(copy, quoted, row)
+                copied += 1
             return
         except sqlite3.DatabaseError:
-            continue  # the rows on this side of the damage are copied
+            pass  # the rows on this side of the damage are copied
+        # But for the one next to it: Python reads a row ahead, and drops the row in its hands when that fails.
+        with contextlib.suppress(sqlite3.DatabaseError):
+            for row in source.execute(f"{query} LIMIT 1 OFFSET {copied}"):
+                _insert(copy, quoted, row)
+
+
+def _insert(copy: sqlite3.Connection, quoted: str, row: tuple[Any, ...]) -> None:
+    copy.execute(f"INSERT OR IGNORE INTO {quoted} VALUES ({','.join('?' * len(row))})", row)

@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from qdtrack_ros.data._rows import IDENTITY_LIMIT
 from qdtrack_ros.data.bag_images import header_stamp_ns
 from qdtrack_ros.data.rosbag import BagReader
 from qdtrack_ros.data.types import Annotation, DataError, DataFault
@@ -103,7 +104,8 @@ class _Identities:
         """The identity's number; None for no identity.
 
         Raises:
-            ValueError: numbers and other texts are mixed, so that two identities could get one number.
+            ValueError: the number is too large, or numbers and other texts are mixed, so that two identities could get
+                one number.
         """
         if not text:
             return None
@@ -112,5 +114,7 @@ class _Identities:
             if self._numbers and is_number != next(iter(self._numbers)).isdecimal():
                 first = next(iter(self._numbers))
                 raise ValueError(f"identity {text!r} beside {first!r}; expected numbers only, or texts only")
+            if is_number and int(text) >= IDENTITY_LIMIT:
+                raise ValueError(f"identity is {text}, expected less than {IDENTITY_LIMIT}")
             self._numbers[text] = int(text) if is_number else len(self._numbers)
         return self._numbers[text]

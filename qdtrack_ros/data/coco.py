@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from qdtrack_ros.data._rows import (
+    IDENTITY_LIMIT,
     Faults,
     RowError,
     field,
@@ -171,4 +172,6 @@ def _identity(row: Row) -> int | None:
     if row.get(key) is None:
         return None
     value = json_integer(row[key], key)
+    if value >= IDENTITY_LIMIT:
+        raise RowError(f"{key} is {value}, expected less than {IDENTITY_LIMIT}")
     return value if value >= 0 else None

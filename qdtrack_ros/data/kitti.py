@@ -68,7 +68,7 @@ def read_kitti_annotations(path: str | os.PathLike[str], frame_count: int) -> li
         except RowError as error:
             rows.fault(line, str(error))
     rows.close()
-    return [tuple(frames[index]) for index in range(frame_count)]
+    return [tuple(frames.get(index, ())) for index in range(frame_count)]
 
 
 def _parse_row(fields: list[str], frame_count: int) -> tuple[int, Annotation]:

@@ -77,18 +77,35 @@ def read_mot_annotations(path: str | os.PathLike[str], frame_count: int) -> list
         DataError: lists the faulty rows by line.
     """
     own = own_classes(Path(path).parent)
-    classes = MOT_CLASSES if own is None else dict(enumerate(own, start=1))
-    rows = Rows(Path(path), ",")
+    return _read_rows(Path(path), frame_count, MOT_CLASSES if own is None else dict(enumerate(own, start=1)))
+
+
+def read_mot_results(path: str | os.PathLike[str], frame_count: int) -> list[tuple[Annotation, ...]]:
+    """Tracks of ``frame_count`` frames from a result file, one tuple a frame, all with an identity.
+
+    What follows the score (column 7) is not looked at: trackers write -1 there, in as many columns as they like.
+
+    Raises:
+        DataError: lists the faulty rows by line.
+    """
+    return _read_rows(Path(path), frame_count, None)
+
+
+def _read_rows(path: Path, frame_count: int, classes: Mapping[int, str] | None) -> list[tuple[Annotation, ...]]:
+    """Rows by frame; without classes they are tracks."""
+    rows = Rows(path, ",")
     frames: defaultdict[int, list[Annotation]] = defaultdict(list)
     for line, fields in rows:
         try:
             index, annotation = _parse_row(fields, frame_count, classes)
+            if classes is None and annotation.instance_id is None:
+                raise RowError(f"identity is {fields[1]}, expected 0 or more: these are detections, and no tracks")
             rows.check_unique(line, index + 1, annotation.instance_id)
             frames[index].append(annotation)
         except RowError as error:
             rows.fault(line, str(error))
     rows.close()
-    return [tuple(frames[index]) for index in range(frame_count)]
+    return [tuple(frames.get(index, ())) for index in range(frame_count)]
 
 
 def own_classes(folder: Path) -> tuple[str, ...] | None:
@@ -106,7 +123,7 @@ def own_classes(folder: Path) -> tuple[str, ...] | None:
     return names
 
 
-def _parse_row(fields: list[str], frame_count: int, classes: Mapping[int, str]) -> tuple[int, Annotation]:
+def _parse_row(fields: list[str], frame_count: int, classes: Mapping[int, str] | None) -> tuple[int, Annotation]:
     if len(fields) < 7:
         raise RowError(f"{len(fields)} columns, expected at least 7 (frame, id, left, top, width, height, flag)")
     index = frame_index(fields[0], 1, frame_count)
@@ -114,7 +131,7 @@ def _parse_row(fields: list[str], frame_count: int, classes: Mapping[int, str]) 
     if width <= 0 or height <= 0:
         raise RowError(f"box is {width:g} wide and {height:g} high, expected more than 0")
     label, crowd, visibility = "pedestrian", False, 1.0
-    if len(fields) == 9:
+    if len(fields) == 9 and classes is not None:
         class_number = integer(fields[7], "class")
         if class_number not in classes:
             raise RowError(f"class is {class_number}, expected 1 to {len(classes)}")

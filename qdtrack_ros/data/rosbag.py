@@ -143,6 +143,11 @@ class BagReader:
 
     Of a damaged bag what can be read is read; a warning says what is wrong.
 
+    Attributes:
+        path: of the bag.
+        types: definitions of its messages.
+        lost: of the topics that are being read, messages known to be lost in the damage before the last one given.
+
     Raises:
         DataError: there is no such bag, or nothing of it can be read.
     """
@@ -155,6 +160,7 @@ class BagReader:
         if not self.path.exists():
             raise DataError(f"{self.path}: no such bag")
         self._copies: list[Any] = []  # repaired storages
+        self.lost = 0
         try:
             self._storages = self._open()
             for storage in self._storages:
@@ -179,6 +185,11 @@ class BagReader:
         self._stack.close()
 
     @property
+    def is_damaged(self) -> bool:
+        """Whether files were repaired, so that messages may be missing."""
+        return bool(self._copies)
+
+    @property
     def topics(self) -> dict[str, BagTopic]:
         """Topics by name, with their type and the number of messages."""
         found: dict[str, BagTopic] = {}
@@ -201,6 +212,7 @@ class BagReader:
             start_ns: the first time of recording to give.
             stop_ns: the first time of recording not to give.
         """
+        self.lost = 0
         for place in range(len(self._storages)):
             yield from self._messages_of(place, topics, start_ns, stop_ns)
 
@@ -212,7 +224,7 @@ class BagReader:
         wanted = [item for item in storage.connections if topics is None or item.topic in topics]
         if not wanted:
             return
-        given = 0
+        given, is_whole = 0, start_ns is None and stop_ns is None
         try:
             for connection, stamp_ns, data in _stream(storage, wanted, start_ns, stop_ns):
                 given += 1
@@ -229,6 +241,12 @@ class BagReader:
         except Exception as error:
             logger.warning("%s: nothing beyond the damage can be read: %s", path, error)
             return
+        if is_whole:
+            promised = sum(item.msgcount for item in wanted)
+            left = sum(1 for _ in self._messages_of(place, topics, start_ns, stop_ns))
+            lost = max(0, promised - given - left)
+            self.lost += lost
+            logger.warning("%s: %d of its %d messages are lost there", path, lost, promised)
         yield from self._messages_of(place, topics, start_ns, stop_ns)
 
     def _open(self) -> list[Any]:

@@ -117,6 +117,7 @@ class Sequence:
     ``frames`` decodes nothing by itself. A live source (camera, network stream) can only be iterated, once: ``len`` and
     indexing raise ``TypeError``. ``is_video`` is False for stills, whose neighbours in the list have nothing to do with
     one another; ``frame_rate`` is in frames per second. ``coverage`` is None where every class is labelled throughout.
+    ``is_cut`` says that the file is damaged, and frames may be missing at its end.
     """
 
     name: str
@@ -124,3 +125,4 @@ class Sequence:
     frame_rate: float | None
     is_video: bool
     coverage: LabelCoverage | None = None
+    is_cut: bool = False

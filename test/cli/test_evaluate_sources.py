@@ -118,6 +118,39 @@ def test_pictures_that_are_not_labelled_are_tracked(crossing: Path, tmp_path: Pa
         assert (metrics["id_switches"], metrics["mota"]) == (switches, 1 - switches / 8)
 
 
+@pytest.mark.usefixtures("colour_engine")
+@pytest.mark.parametrize("kind", ["mot", "kitti"])
+def test_ground_truth_may_go_on_where_a_bag_is_cut(
+    crossing: Path, tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_video_as_bag(open_source(crossing), tmp_path / "whole", storage="mcap")
+    truth = crossing / "gt" / "gt.txt"
+    if kind == "kitti":
+        rows = [[float(value) for value in row.split(",")[:6]] for row in truth.read_text("ascii").splitlines()]
+        truth = tmp_path / "0000.txt"
+        boxes = [
+            f"{frame - 1:.0f} {who:.0f} Pedestrian 0 0 0 {x} {y} {x + w} {y + h}{' 0' * 7}\n"
+            for frame, who, x, y, w, h in rows
+        ]
+        truth.write_text("".join(boxes), encoding="ascii")
+    words = ["evaluate", str(tmp_path / "whole"), "--gt", str(truth), "--json", str(tmp_path / "r.json")]
+    assert cli.main(words) == 0
+    assert read(tmp_path / "r.json")["frames"] == 6 and "is left out" not in caplog.text
+    intact = write_bag(crossing, tmp_path / "intact", [])
+    (file,) = (tmp_path / "whole").glob("*.mcap")
+    file.write_bytes(file.read_bytes()[:-100])  # the end of the index: all pictures are there
+    assert cli.main(words) == 0
+    assert read(tmp_path / "r.json")["frames"] == 6 and "is left out" not in caplog.text
+    assert "counts pictures: figures are right only if none is missing" in caplog.text
+    with truth.open("a", encoding="ascii") as rows_of_lost:
+        rows_of_lost.write("9,1,1,1,9,30,1,1,1\n" if kind == "mot" else f"8 1 Pedestrian 0 0 0 1 1 9 30{' 0' * 7}\n")
+    assert cli.main(words) == 0
+    assert "has 6 pictures: ground truth of those after them, up to picture 9, is left out" in caplog.text
+    metrics = read(tmp_path / "r.json")["metrics"]
+    assert (metrics["truth_boxes"], metrics["mota"]) == (12, 1.0)
+    assert cli.main(["evaluate", str(intact), "--gt", str(truth)]) == 1  # of a whole bag it is another's ground truth
+
+
 def test_ground_truth_without_a_picture_is_an_error(
     crossing: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,6 +16,7 @@ from qdtrack_ros.cli import main as cli
 from qdtrack_ros.cli import tune
 from qdtrack_ros.data.synthetic import street
 from qdtrack_ros.inference import engine as engines
+from qdtrack_ros.inference.presets import Preset
 from qdtrack_ros.inference.types import Detections, EngineOutput
 
 pytest.importorskip("scipy")
@@ -114,6 +115,29 @@ def test_the_baseline_is_what_evaluate_gives(
     monkeypatch.setattr(engines, "create_engine", lambda *arguments: StreetEngine())
     assert cli.main(["evaluate", *arguments]) == 0
     assert capsys.readouterr().out.splitlines()[1].split()[1:] == tuned
+
+
+def test_named_weights_bring_their_preset(
+    engine: StreetEngine, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    presets = []
+
+    def create(preset: Preset, *arguments: Any) -> StreetEngine:
+        presets.append(preset.name)
+        return engine
+
+    monkeypatch.setattr(engines, "create_engine", create)
+    assert cli.main(["tune", str(folder), "--weights", "bdd100k-r50", "--trials", "1"]) == 0
+    assert presets == ["bdd100k"]
+
+
+def test_ground_truth_without_identities_is_refused_before_the_work(
+    engine: StreetEngine, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (folder / "gt" / "gt.txt").open("a", encoding="ascii") as rows:
+        rows.write("1,-1,1,1,9,30,1,1,1\n")
+    assert cli.main(["tune", str(folder), "--trials", "1"]) == 1
+    assert "without identity" in capsys.readouterr().err and engine.calls == 0
 
 
 def test_a_wrong_setting_is_refused_before_the_work(

@@ -55,12 +55,14 @@ def test_faulty_boxes_are_all_named(tmp_path):
         (1.0, 1.0, 2.0, 2.0, "", "3"),
         (1.0, 1.0, 2.0, 2.0, "car", "4"),
         (1.0, 1.0, 2.0, 2.0, "car", "four"),
+        (1.0, 1.0, 2.0, 2.0, "car", "99999999999999999999"),
     ]
-    with pytest.raises(DataError, match="4 faulty places in the ground truth of /truth") as caught:
+    with pytest.raises(DataError, match="5 faulty places in the ground truth of /truth") as caught:
         read_bag_annotations(write(tmp_path / "bag", {S: boxes}))
     reasons = [fault.reason for fault in caught.value.faults]
-    assert [reason.split(":")[0] for reason in reasons] == [f"/truth, message 0, box {row}" for row in (0, 1, 2, 4)]
+    assert [reason.split(":")[0] for reason in reasons] == [f"/truth, message 0, box {row}" for row in (0, 1, 2, 4, 5)]
     assert "no class" in reasons[2] and "'four' beside '4'" in reasons[3]
+    assert "identity is 99999999999999999999, expected less than" in reasons[4]
 
 
 def test_two_arrays_of_one_stamp_are_a_fault(tmp_path):

@@ -69,6 +69,7 @@ def test_box_without_area_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureF
         ({"bbox": [1, 2, float("nan"), 4]}, "bbox is nan"),
         ({"iscrowd": "no"}, "iscrowd is 'no', expected true or false"),
         ({"instance_id": "seven"}, "instance_id is 'seven'"),
+        ({"instance_id": 2**64}, "instance_id is 18446744073709551616, expected less than"),
         ({"category_id": [1]}, r"category_id is \[1\]"),
     ],
 )

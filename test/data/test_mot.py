@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from qdtrack_ros.data.mot import read_mot_sequence
+from qdtrack_ros.data.mot import read_mot_results, read_mot_sequence
 from qdtrack_ros.data.sources import open_source
 from qdtrack_ros.data.types import DataError
 
@@ -63,11 +63,12 @@ def test_faulty_rows_are_listed_by_line(tmp_path: Path):
             "1,5,0,0,5,5,1,14,1",
             "1,1.5,0,0,5,5,1,-1,-1,-1",
             "1,-2,0,0,5,5,1,-1,-1,-1",
+            "1,99999999999999999999,0,0,5,5,1,-1,-1,-1",
         ]
     )
     with pytest.raises(DataError) as caught:
         read_mot_sequence(make(tmp_path / "a", rows))
-    assert [fault.line for fault in caught.value.faults] == list(range(2, 11))
+    assert [fault.line for fault in caught.value.faults] == list(range(2, 12))
     message = str(caught.value)
     assert "gt.txt:2: identity 1 appears twice in frame 1 (first in line 1)" in message
     assert "gt.txt:3: frame is 4, the sequence has frames 1 to 3" in message
@@ -75,6 +76,7 @@ def test_faulty_rows_are_listed_by_line(tmp_path: Path):
     assert "gt.txt:5: box is 'nan', expected a finite number" in message
     assert "gt.txt:7: 4 columns, expected at least 7" in message
     assert "gt.txt:8: class is 14" in message
+    assert "gt.txt:11: identity is 99999999999999999999, expected less than" in message
 
 
 def test_many_faults_are_counted(tmp_path: Path):
@@ -176,3 +178,17 @@ def test_bad_seqinfo(tmp_path: Path, text: str, message: str):
 def test_no_sequence(tmp_path: Path):
     with pytest.raises(DataError, match=r"seqinfo\.ini: no such file"):
         read_mot_sequence(tmp_path)
+
+
+def test_what_follows_the_score_of_a_track_is_not_looked_at(tmp_path: Path):
+    path = tmp_path / "tracks.txt"
+    path.write_text("1,0,0,0,5,5,0.9\n1,1,0,0,5,5,0.9,-1,-1\n2,1,0,0,5,5,0.9,17,-1\n2,2,0,0,5,5,0,-1,-1,-1\n")
+    found = read_mot_results(path, 2)
+    assert [[row.instance_id for row in rows] for rows in found] == [[0, 1], [1, 2]]
+
+
+def test_detections_are_no_tracks(tmp_path: Path):
+    path = tmp_path / "det.txt"
+    path.write_text("1,3,0,0,5,5,0.9,-1,-1,-1\n1,-1,0,0,5,5,0.9,-1,-1,-1\n")
+    with pytest.raises(DataError, match=r"det.txt:2: identity is -1, expected 0 or more: these are detections"):
+        read_mot_results(path, 2)

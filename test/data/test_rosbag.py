@@ -285,6 +285,27 @@ def test_garbage_in_the_middle_ends_the_bag_with_a_warning(bag: Path, caplog: py
     assert len(messages) <= FRAMES  # pixels may be wrong, and messages lost, but nothing breaks
 
 
+def test_images_behind_a_loss_keep_their_places(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    path = tmp_path / "long"
+    write_video_as_bag(video(300), path, start_stamp_ns=START_NS)
+    file = storage_file(path)
+    content = bytearray(file.read_bytes())
+    page = content.index(picture(150).tobytes()[5000:5050]) // 4096 * 4096  # of the middle of this picture alone
+    content[page : page + 4096] = b"\xff" * 4096
+    file.write_bytes(content)
+    sequence = read_bag(path)
+    frames = list(sequence.frames)
+    lost = [frame.index for frame in frames if frame.timestamp_ns is None]
+    assert len(frames) == 300 and lost == [150]
+    for place in (0, 149, 151, 299):
+        assert int(frames[place].load()[0, 0, 0]) == place % 256
+        assert int(sequence.frames[place].load()[0, 0, 0]) == place % 256
+    for frame in (frames[150], sequence.frames[150]):
+        with pytest.raises(DataError, match="image 150 is lost"):
+            frame.load()
+    assert "1 of its 300 messages are lost there" in caplog.text
+
+
 @pytest.mark.parametrize("suffix", [".mcap", ".db3"])
 @pytest.mark.parametrize("content", [b"", b"nothing of a bag, " * 100, b"\x89MCAP0\r\n", b"SQLite format 3\x00"])
 def test_what_is_no_bag_is_named(tmp_path: Path, suffix: str, content: bytes):
