@@ -26,7 +26,7 @@ def comparison_figures(size: tuple[int, int], repeats: int) -> list[dict[str, An
     """Time of a picture in both networks: R50-FPN, random weights, 1000 proposals each, at most 100 detections.
 
     All run their NMS of proposals, with a threshold of 1: it removes none, so that all heads get 1000. The static form
-    embeds 100 slots, whatever is in them; it is measured from bytes to the packed tensor, in every engine there is.
+    is measured from bytes to the packed tensor, in every engine there is.
     """
     width, height = (-(-side // 32) * 32 for side in size)
     torch.manual_seed(0)
@@ -61,7 +61,8 @@ def _backends() -> Iterator[Backend]:
 
 def _static(picture: torch.Tensor, backend: Backend) -> Callable[[], object]:
     size = (picture.shape[1], picture.shape[2])
-    graph = backend.build(static_form(_network(), PreprocessConfig(), size, backend.pooling), 1)
+    form = static_form(_network(), PreprocessConfig(), size, backend.pooling, backend.dtype, backend.trim)
+    graph = backend.build(form, 1)
     images = (picture.permute(1, 2, 0)[None] * 255).byte().numpy().copy()
     sizes = np.array([size], np.float32)
     return lambda: graph.run(images, sizes)

@@ -4,8 +4,7 @@ import argparse
 
 import pytest
 
-from qdtrack_ros.cli.benchmark import size
-from qdtrack_ros.cli.options import overrides, positive, positive_number, setting
+from qdtrack_ros.cli.options import overrides, positive, positive_number, setting, size
 from qdtrack_ros.cli.play import remapping
 
 
