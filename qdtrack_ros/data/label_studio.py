@@ -2,7 +2,8 @@
 
 A task is a video; a region is an object, drawn at key frames counted from 1, in per cent of the picture. Between key
 frames its box moves evenly. A key frame that is not ``enabled`` is the last one before the object goes; after the last
-one, if it is enabled, the object stays to the end of the video.
+one, if it is enabled, the object stays to the end of the video. Frames are those of the rate that the labelling
+configuration states (24 unless said otherwise, whatever the video has): where it is not the video's, they are refused.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from qdtrack_ros.data._rows import (
     Faults,
@@ -30,6 +32,7 @@ from qdtrack_ros.data.media import VideoSource, is_video, video_frame
 from qdtrack_ros.data.types import Annotation, DataError, Sequence
 
 REGION = "videorectangle"
+ROUNDED_FRAMES, ROUNDED_SHARE = 1.5, 0.02  # by which a browser's count of frames may be off: the duration is rounded
 Box = tuple[float, float, float, float]
 
 
@@ -58,15 +61,16 @@ def read_label_studio(json_file: str | os.PathLike[str], videos: str | os.PathLi
         raise DataError(f"{path}: not a list of tasks; export from Label Studio as JSON")
     faults, sequences = Faults(path, "tasks and regions"), []
     for position, row in enumerate(content):
+        place = f"task number {position + 1}"
         try:
             task = json_object(row, "task")
-            place = f"task {task.get('id', position)}"
+            place = f"task {task['id']}" if "id" in task else place
             regions = _regions(task)
             if regions is None:
                 continue
             source = VideoSource(_video(task, Path(videos), single=len(content) == 1))
         except RowError as error:
-            faults.add(f"task {position}: {error}")
+            faults.add(f"{place}: {error}")
             continue
         frames = _annotations(regions, source, faults, place)
         bare = (video_frame(source, index, frames.get(index, ())) for index in range(source.count))
@@ -97,14 +101,20 @@ def _video(task: Mapping[str, Any], videos: Path, single: bool) -> Path:
             raise RowError(f"{videos} is one video, but there are several tasks; name the folder of their videos")
         return videos
     texts = [text for text in field(task, "data", json_object).values() if isinstance(text, str)]
-    name = next((Path(text).name for text in texts if is_video(Path(text))), None)
-    if name is None:
+    names = [Path(name).name for text in texts for name in _named(text) if is_video(Path(name))]
+    if not names:
         raise RowError("its data names no video file")
-    own = name.partition("-")[2]
-    found = next((path for path in (videos / name, videos / own) if path.is_file()), None)
+    names += [own for name in names if (own := name.partition("-")[2])]
+    found = next((path for name in names if (path := videos / name).is_file()), None)
     if found is None:
-        raise RowError(f"no video {name}{f' or {own}' if own else ''} in {videos}")
+        raise RowError(f"no video {' or '.join(dict.fromkeys(names))} in {videos}")
     return found
+
+
+def _named(text: str) -> list[str]:
+    """Paths that a text may be: itself, that of an address, and ``d`` of ``/data/local-files/?d=PATH``."""
+    address = urlsplit(text)
+    return [text, unquote(address.path), *parse_qs(address.query).get("d", [])]
 
 
 def _annotations(
@@ -119,12 +129,28 @@ def _annotations(
             if len(labels) != 1:
                 raise RowError(f"{len(labels)} labels, expected one")
             label = json_text(labels[0], "label")
+            _check_rate(value, source)
             keys = [_key_frame(json_object(key, "key frame"), source) for key in field(value, "sequence", json_list)]
             for index, box in _boxes(sorted(keys), source.count):
                 frames[index].append(Annotation(box, label, identity))
         except RowError as error:
             faults.add(f"{place}, region {region.get('id', identity)}: {error}")
     return {index: tuple(rows) for index, rows in frames.items()}
+
+
+def _check_rate(value: Mapping[str, Any], source: VideoSource) -> None:
+    """``RowError`` where the frames that were labelled are others than those of the video, by more than rounding."""
+    if source.frame_rate is None or value.get("framesCount") is None or value.get("duration") is None:
+        return
+    counted, seconds = json_number(value["framesCount"], "framesCount"), json_number(value["duration"], "duration")
+    expected = seconds * source.frame_rate
+    if abs(counted - expected) > max(ROUNDED_FRAMES, ROUNDED_SHARE * expected):
+        rate = counted / seconds if seconds > 0 else 0.0
+        raise RowError(
+            f"it was labelled at {rate:.4g} frames/s ({counted:g} frames in {seconds:g} s), {source.path.name} has "
+            f"{source.frame_rate:.4g}: convert the video (ffmpeg -i {source.path.name} -r {rate:.4g} converted.mp4), "
+            "and put it in the place of this one"
+        )
 
 
 def _key_frame(key: Mapping[str, Any], source: VideoSource) -> _KeyFrame:

@@ -81,6 +81,34 @@ def test_the_video_is_found_by_its_own_name_too_or_is_named_itself(tmp_path: Pat
     assert read_sequences("label_studio", Location(videos, path))[0].name == "street"
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/data/local-files/?d=shared/my%20street%20a.avi",
+        "/data/local-files/?d=my street a.avi",
+        "https://bucket.example/videos/my%20street%20a.avi?X-Amz-Signature=abc.def",
+        "/data/upload/1/1a2b3c4d-my%20street%20a.avi",
+        "my street a.avi",
+    ],
+)
+def test_the_video_is_found_behind_an_address(tmp_path: Path, videos: Path, address: str):
+    (videos / "street.avi").rename(videos / "my street a.avi")
+    assert len(boxes(write(tmp_path, task(region(key(1, 0.0)), video=address)), videos)) == COUNT
+
+
+def test_frames_counted_at_another_rate_than_the_video_s_are_refused(tmp_path: Path, videos: Path):
+    labelled = region(key(1, 0.0))
+    for frames, seconds in ((COUNT, 2.0), (COUNT + 1, 2.0), (COUNT + 3, 2.6)):  # rounded, and with sound that goes on
+        labelled["value"] |= {"framesCount": frames, "duration": seconds}
+        assert len(boxes(write(tmp_path, task(labelled)), videos)) == COUNT
+    for frames in (5, 48):  # all key frames may lie within the video even so
+        labelled["value"] |= {"framesCount": frames, "duration": 2.0}
+        with pytest.raises(DataError, match=rf"r1: it was labelled at {frames / 2:g} frames/s .* has 5: convert"):
+            boxes(write(tmp_path, task(labelled)), videos)
+    del labelled["value"]["framesCount"], labelled["value"]["duration"]  # early versions did not write them
+    assert len(boxes(write(tmp_path, task(labelled)), videos)) == COUNT
+
+
 def test_tasks_without_labels_are_left_out(tmp_path: Path, videos: Path):
     skipped = {"id": 1, "data": {"video": "x.avi"}, "annotations": [{"was_cancelled": True, "result": []}]}
     (sequence,) = read_label_studio(write(tmp_path, skipped, task(region(key(1, 0.0)))), videos)
@@ -116,7 +144,7 @@ def test_faulty_regions_are_named(tmp_path: Path, videos: Path, bad: dict[str, A
 
 
 def test_what_is_no_export_or_lacks_its_video_is_refused(tmp_path: Path, videos: Path):
-    with pytest.raises(DataError, match="no video 1a2b-park.avi or park.avi in"):
+    with pytest.raises(DataError, match="task 7: no video 1a2b-park.avi or park.avi in"):
         boxes(write(tmp_path, task(region(key(1, 0.0)), video="1a2b-park.avi")), videos)
     with pytest.raises(DataError, match="its data names no video file"):
         boxes(write(tmp_path, task(video="street.png")), videos)
