@@ -90,7 +90,6 @@ def test_the_tao_variant_gives_blended_scores_by_falling_score():
 @pytest.mark.parametrize(
     ("form", "message"),
     [
-        ("static", "form 'static' is not available in this version; use auto or reference"),
         ("fast", "form 'fast' is unknown"),
     ],
 )
