@@ -13,7 +13,7 @@ from qdtrack_ros.ops.losses import l2_auxiliary_loss, multi_positive_cross_entro
 from qdtrack_ros.ops.similarity import dot_similarity
 from qdtrack_ros.training.assigners import MaxIoUAssigner
 from qdtrack_ros.training.config import LossConfig
-from qdtrack_ros.training.embedding_targets import EmbeddingTargets, first_positives, match_targets
+from qdtrack_ros.training.embedding_targets import EmbeddingTargets, first_positives, match_targets, of_named
 from qdtrack_ros.training.samplers import (
     Choice,
     CombinedSampler,
@@ -91,12 +91,11 @@ class EmbeddingLoss:
         keys, references = samples[:pairs], samples[pairs:]
         regions = [s.positive_boxes for s in keys] + [s.boxes for s in references]
         embeddings = model.embed(features, regions).split([len(boxes) for boxes in regions])
+        named = [objects.named for objects in batch.objects]
         targets = [
-            match_targets(key.positive_gt_indices, reference.positive_gt_indices, len(reference.boxes), matches)
-            for key, reference, matches in zip(keys, references, batch.matches, strict=True)
+            self._targets(*pair)
+            for pair in zip(keys, references, batch.matches, named[:pairs], named[pairs:], strict=True)
         ]
-        if self._config.positives == "one":
-            targets = [target._replace(targets=first_positives(target.targets)) for target in targets]
         # In float32 whatever the precision of the network: a dot product of 256 terms loses too much in 8 bits.
         with torch.autocast(embeddings[0].device.type, enabled=False):
             losses = [
@@ -104,6 +103,15 @@ class EmbeddingLoss:
             ]
         contrastive, auxiliary = (torch.stack(terms).mean() for terms in zip(*losses, strict=True))
         return TrackLoss(contrastive, auxiliary, sum(int((target.targets == 1).sum()) for target in targets))
+
+    def _targets(
+        self, key: Sample, reference: Sample, matches: Tensor, key_named: Tensor, reference_named: Tensor
+    ) -> EmbeddingTargets:
+        key_rows, reference_rows = key.positive_gt_indices, reference.positive_gt_indices
+        targets, weights = match_targets(key_rows, reference_rows, len(reference.boxes), matches)
+        if self._config.positives == "one":
+            targets = first_positives(targets)
+        return EmbeddingTargets(of_named(targets, key_rows, reference_rows, key_named, reference_named), weights)
 
     def _compare(self, key: Tensor, reference: Tensor, target: EmbeddingTargets) -> tuple[Tensor, Tensor]:
         """Contrastive and auxiliary loss of one pair."""

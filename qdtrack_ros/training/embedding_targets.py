@@ -12,7 +12,7 @@ class EmbeddingTargets(NamedTuple):
     """Targets of one image pair.
 
     Attributes:
-        targets: int64 [K, R]: 1 same object, 0 not, -1 takes no part (:func:`first_positives` only).
+        targets: int64 [K, R]: 1 same object, 0 not, -1 takes no part (:func:`first_positives`, :func:`of_named`).
         weights: float32 [K]: 1 for key regions with at least one positive, else 0.
     """
 
@@ -40,6 +40,25 @@ def match_targets(
     partners = gt_match_indices[key_gt_indices]
     targets[:, : len(reference_gt_indices)] = (partners[:, None] == reference_gt_indices[None, :]).long()
     return EmbeddingTargets(targets, targets.any(dim=1).float())
+
+
+def of_named(
+    targets: Tensor, key_gt_indices: Tensor, reference_gt_indices: Tensor, key_named: Tensor, reference_named: Tensor
+) -> Tensor:
+    """Regions of objects without identity take no part: whether they show the same object is not known.
+
+    Args:
+        targets: int64 [K, R].
+        key_gt_indices, reference_gt_indices: see :func:`match_targets`.
+        key_named: bool [G], for every ground truth of the key frame whether its identity is known.
+        reference_named: bool [H], likewise of the reference frame.
+
+    Returns:
+        int64 [K, R]: -1 in every row and every column of such an object.
+    """
+    columns = torch.ones(targets.shape[1], dtype=torch.bool, device=targets.device)
+    columns[: len(reference_gt_indices)] = reference_named[reference_gt_indices]
+    return targets.masked_fill(~(key_named[key_gt_indices][:, None] & columns), -1)
 
 
 def first_positives(targets: Tensor) -> Tensor:

@@ -20,15 +20,23 @@ _PAD_MULTIPLE = 32
 
 @dataclass(frozen=True)
 class Objects:
-    """Objects of one picture: boxes float32 [N, 4], labels int64 [N], ignore regions float32 [M, 4]."""
+    """Objects of one picture.
+
+    Attributes:
+        boxes: float32 [N, 4].
+        labels: int64 [N].
+        ignore_boxes: float32 [M, 4].
+        named: bool [N]: whether the identity is known; else nobody can say who in the other picture is the same.
+    """
 
     boxes: Tensor
     labels: Tensor
     ignore_boxes: Tensor
+    named: Tensor
 
     def to(self, device: torch.device) -> Objects:
         """The same on a device."""
-        return Objects(self.boxes.to(device), self.labels.to(device), self.ignore_boxes.to(device))
+        return Objects(*(part.to(device) for part in (self.boxes, self.labels, self.ignore_boxes, self.named)))
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,7 @@ def _objects(picture: LabelledPicture, canvas: tuple[int, int]) -> Objects:
         torch.from_numpy(picture.boxes),
         torch.from_numpy(picture.labels),
         torch.from_numpy(np.concatenate([picture.ignore_boxes, strips])),
+        torch.from_numpy(picture.instance_ids >= 0),
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from qdtrack_ros.ops.losses import l2_auxiliary_loss
+from qdtrack_ros.ops.losses import l2_auxiliary_loss, multi_positive_cross_entropy
 from qdtrack_ros.ops.similarity import dot_similarity
 from qdtrack_ros.training.config import LossConfig
 from qdtrack_ros.training.embedding_loss import EmbeddingLoss
@@ -29,18 +29,18 @@ class BoxEmbedder:
         return torch.cat(boxes) / 100 @ turn
 
 
-def pair(matches: list[int]) -> PairBatch:
+def pair(matches: list[int], named: list[bool]) -> PairBatch:
     """The same three objects in both pictures; which is which in the reference is given."""
-    objects = Objects(BOXES, torch.zeros(3, dtype=torch.int64), torch.zeros(0, 4))
+    objects = Objects(BOXES, torch.zeros(3, dtype=torch.int64), torch.zeros(0, 4), torch.tensor(named))
     return PairBatch(
         torch.zeros(2, 1, 1, 3, dtype=torch.uint8), [(1, 1)] * 2, [objects, objects], [torch.tensor(matches)], [0]
     )
 
 
-def compare(config: LossConfig, matches: list[int]):
+def compare(config: LossConfig, matches: list[int], named: tuple[bool, ...] = (True, True, True)):
     model = BoxEmbedder()
     generators = [torch.Generator().manual_seed(picture) for picture in range(2)]
-    loss = EmbeddingLoss(config)(model, None, [PROPOSALS, PROPOSALS], pair(matches), generators)  # type: ignore[arg-type]
+    loss = EmbeddingLoss(config)(model, None, [PROPOSALS, PROPOSALS], pair(matches, list(named)), generators)  # type: ignore[arg-type]
     key, reference = model.boxes
     return loss, key, reference, model.embed(None, [key]), model.embed(None, [reference])
 
@@ -83,3 +83,18 @@ def test_the_auxiliary_loss_leaves_out_the_same_regions():
     cosine = dot_similarity(key, reference, cosine=True)
     torch.testing.assert_close(loss.auxiliary, l2_auxiliary_loss(cosine, target))
     assert loss.auxiliary != pytest.approx(float(l2_auxiliary_loss(cosine, target.clamp(min=0))))
+
+
+def test_objects_without_identity_are_neither_alike_nor_different():
+    """Nobody knows whether the second object of the key picture is the second of the reference: it has no name."""
+    loss, key_boxes, reference_boxes, key, reference = compare(CONFIG, [0, -1, 2], (True, False, True))
+    owner, reference_owner = (boxes[:, 0].add(50).div(100).long() for boxes in (key_boxes, reference_boxes))
+    target = (owner[:, None] == reference_owner).long()
+    target[owner == 1] = -1
+    target[:, reference_owner == 1] = -1
+    cosine = dot_similarity(key, reference, cosine=True)
+    torch.testing.assert_close(loss.auxiliary, l2_auxiliary_loss(cosine, target))
+    known = owner != 1
+    similarity, targets = dot_similarity(key, reference)[known][:, reference_owner != 1], target[known]
+    expected = multi_positive_cross_entropy(similarity, targets[:, reference_owner != 1], loss_weight=1.0)
+    torch.testing.assert_close(loss.contrastive, expected)

@@ -6,7 +6,7 @@ import torch
 
 from qdtrack_ros.ops.losses import l2_auxiliary_loss, multi_positive_cross_entropy
 from qdtrack_ros.ops.similarity import dot_similarity
-from qdtrack_ros.training.embedding_targets import first_positives, match_targets
+from qdtrack_ros.training.embedding_targets import first_positives, match_targets, of_named
 
 
 @pytest.mark.parametrize("case", range(7))
@@ -49,6 +49,15 @@ def test_nothing_to_match():
     none = torch.zeros(0, dtype=torch.int64)
     targets, weights = match_targets(none, none, 3, none)
     assert targets.shape == (0, 3) and weights.shape == (0,)
+
+
+def test_rows_and_columns_of_objects_without_identity_take_no_part():
+    rows, columns = torch.tensor([0, 1]), torch.tensor([0, 1, 1])
+    targets = torch.tensor([[1, 0, 0, 0], [0, 0, 0, 0]])
+    every, second = torch.tensor([True, True]), torch.tensor([True, False])
+    assert torch.equal(of_named(targets, rows, columns, every, every), targets)
+    assert of_named(targets, rows, columns, second, every).tolist() == [[1, 0, 0, 0], [-1, -1, -1, -1]]
+    assert of_named(targets, rows, columns, every, second).tolist() == [[1, -1, -1, 0], [0, -1, -1, 0]]
 
 
 def test_all_positives_of_a_row_but_the_first_take_no_part():

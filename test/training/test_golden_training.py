@@ -37,6 +37,7 @@ def step(golden, reference_network, synthetic_image):
             torch.from_numpy(arrays[f"{side}gt{i}"]),
             torch.from_numpy(arrays[f"{side}labels{i}"]),
             torch.zeros(0, 4),
+            torch.ones(len(arrays[f"{side}gt{i}"]), dtype=torch.bool),
         )
         for side in ("", "ref_")
         for i in (0, 1)

@@ -45,7 +45,9 @@ def make_batch(config, street, pairs=2):
 
 
 def without_objects(batch):
-    empty = Objects(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4))
+    empty = Objects(
+        torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4), torch.zeros(0, dtype=torch.bool)
+    )
     matches = [torch.zeros(0, dtype=torch.int64)] * len(batch.matches)
     return replace(batch, objects=[empty] * len(batch.objects), matches=matches)
 
@@ -110,7 +112,7 @@ def test_ignore_regions_are_neither_objects_nor_background(training, street, cou
     everywhere = torch.tensor([[-999.0, -999.0, 999.0, 999.0]])
     classified = []
     for ignored in (torch.zeros(0, 4), everywhere):
-        objects = [Objects(boxes, labels, ignored) for _ in batch.objects]
+        objects = [Objects(boxes, labels, ignored, torch.ones(len(boxes), dtype=torch.bool)) for _ in batch.objects]
         terms, _ = module.losses(replace(batch, objects=objects, matches=matches))
         classified.append([float(terms[name].detach()) for name in ("rpn_objectness", "box_classification")])
     assert all(ordinary > 0 for ordinary in classified[0])

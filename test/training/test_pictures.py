@@ -18,7 +18,9 @@ def pair(matches, ignore=()):
     boxes = torch.tensor([[30.0, 60.0, 90.0, 240.0], [130.0, 60.0, 190.0, 240.0]])
     regions = torch.tensor(ignore).reshape(-1, 4)
     labels = torch.tensor([0, 1])
-    objects = [Objects(boxes, labels, regions), Objects(boxes + torch.tensor([200.0, 0, 200, 0]), labels, regions)]
+    named = torch.tensor([True, True])
+    shifted = boxes + torch.tensor([200.0, 0, 200, 0])
+    objects = [Objects(found, labels, regions, named) for found in (boxes, shifted)]
     images = torch.full((2, 320, 480, 3), 120, dtype=torch.uint8)
     return PairBatch(images, [(320, 480)] * 2, objects, [torch.tensor(matches)], [7])
 

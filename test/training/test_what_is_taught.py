@@ -83,7 +83,7 @@ def test_identity_0_is_an_identity(eight):
     config, _, model, batch = eight
     assert batch.matches[0].tolist() == [0, 1, 2]  # one of the three is identity 0
     features = model.extract_features(torch.zeros(2, 3, 128, 192))
-    alone = [Objects(o.boxes[:1], o.labels[:1], o.ignore_boxes) for o in batch.objects]
+    alone = [Objects(o.boxes[:1], o.labels[:1], o.ignore_boxes, o.named[:1]) for o in batch.objects]
     first = replace(batch, objects=alone, matches=[torch.tensor([0])])  # the match with row 0, too
     loss = EmbeddingLoss(config.loss)(model, features, [o.boxes for o in alone], first, generators(2))
     assert loss.positives > 0 and float(loss.contrastive.detach()) >= 0
@@ -112,7 +112,9 @@ def test_ignored_regions_are_never_negatives_of_the_rpn_and_the_box_head(eight):
     loss = DetectorLoss(everything)
     features = model.extract_features(torch.zeros(1, 3, 128, 192))
     output, anchors = model.rpn(features.pyramid), model.rpn.anchors(features.pyramid)
-    plain = Objects(torch.tensor([[10.0, 10.0, 50.0, 90.0]]), torch.tensor([TRUCK]), torch.zeros(0, 4))
+    plain = Objects(
+        torch.tensor([[10.0, 10.0, 50.0, 90.0]]), torch.tensor([TRUCK]), torch.zeros(0, 4), torch.tensor([True])
+    )
     for logits in output.logits:
         logits.retain_grad()
     for ignored in (torch.zeros(0, 4), REGION[None]):
@@ -143,7 +145,7 @@ def test_ignored_regions_are_never_negatives_of_the_embedding(eight, balanced):
     model.embed = lambda features, boxes: seen.append(boxes) or embed(features, boxes)
     for ignored in (torch.zeros(0, 4), REGION[None]):
         box = torch.tensor([[10.0, 10.0, 50.0, 90.0]])
-        objects = [Objects(box, torch.tensor([TRUCK]), ignored)] * 2
+        objects = [Objects(box, torch.tensor([TRUCK]), ignored, torch.tensor([True]))] * 2
         # Many regions of the object, so that the negatives are not cut off at three for every positive.
         many = torch.cat([grid(), box + torch.linspace(0, 3, 60)[:, None]])
         drawn = replace(batch, objects=objects, matches=[torch.tensor([0])])
