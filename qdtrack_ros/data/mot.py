@@ -131,12 +131,15 @@ def _parse_row(fields: list[str], frame_count: int, classes: Mapping[int, str] |
     if width <= 0 or height <= 0:
         raise RowError(f"box is {width:g} wide and {height:g} high, expected more than 0")
     label, crowd, visibility = "pedestrian", False, 1.0
-    if len(fields) == 9 and classes is not None:
+    own = classes is not None and classes is not MOT_CLASSES
+    if own and len(fields) < 9:
+        raise RowError(f"{len(fields)} columns, expected 9 (the last: class, visibility), for there is a labels.txt")
+    if classes is not None and (own or len(fields) == 9):
         class_number = integer(fields[7], "class")
         if class_number not in classes:
             raise RowError(f"class is {class_number}, expected 1 to {len(classes)}")
         label = classes[class_number]
-        crowd = classes is MOT_CLASSES and class_number == CROWD_CLASS
+        crowd = not own and class_number == CROWD_CLASS
         visibility = max(0.0, min(1.0, number(fields[8], "visibility")))
     box = (left, top, left + width, top + height)
     return index, Annotation(box, label, identity(fields[1]), number(fields[6], "flag") == 0, crowd, visibility)

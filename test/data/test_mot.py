@@ -113,6 +113,8 @@ def test_export_of_cvat_has_classes_of_its_own_and_no_seqinfo(tmp_path: Path):
 
 
 def test_own_classes_are_counted_from_one_and_named_once(tmp_path: Path):
+    with pytest.raises(DataError, match=r"gt\.txt:1: 7 columns, expected 9 .* for there is a labels\.txt"):
+        read_mot_sequence(exported_by_cvat(tmp_path / "d", "1,1,0,0,5,5,1\n"))
     with pytest.raises(DataError, match=r"gt\.txt:1: class is 3, expected 1 to 2"):
         read_mot_sequence(exported_by_cvat(tmp_path / "a", "1,1,0,0,5,5,1,3,1\n"))
     for name, labels in (("b", "\n"), ("c", "person\nperson\n")):
