@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qdtrack_ros.cli.options import add_set_option, overrides
+from qdtrack_ros.cli.options import add_set_option, overrides, two_names
 from qdtrack_ros.files import check_writable
 
 if TYPE_CHECKING:
@@ -53,10 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def label_and_class(text: str) -> tuple[str, str]:
     """The two names of `label=class`."""
-    label, separator, name = text.partition("=")
-    if not (label and separator and name):
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form label=class")
-    return label, name
+    return two_names(text, "=", "label=class")
 
 
 def run(arguments: argparse.Namespace) -> int:

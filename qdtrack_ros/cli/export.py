@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from qdtrack_ros.cli.options import add_set_option, overrides, positive, size
+from qdtrack_ros.cli.options import add_preset_options, add_set_option, overrides, positive, size
 from qdtrack_ros.files import check_writable
 
 if TYPE_CHECKING:
@@ -62,10 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="needed for onnx; tensorrt: default the cache"
     )
-    parser.add_argument("--preset", help="name, or path of a YAML file (default: that of the weights, else pedestrian)")
-    parser.add_argument(
-        "--weights", metavar="FILE", help="file, or a name of `qdtrack weights` (default: the preset's)"
-    )
+    add_preset_options(parser)
     size_help = "of the pictures it is for (default: the preset's image_scale)"
     parser.add_argument("--size", type=size, metavar="WxH", help=size_help)
     parser.add_argument("--batch", type=positive, default=1, metavar="N", help="pictures at once (default: 1)")
@@ -224,10 +221,7 @@ def first(packed: npt.NDArray[np.float32]) -> Detections:
     """Detections of the first picture of a batch."""
     import torch
 
-    from qdtrack_ros.inference.types import Detections
+    from qdtrack_ros.inference.static_engine import slots_in_use
     from qdtrack_ros.models.static import unpack
 
-    one = unpack(torch.from_numpy(packed[:1]))[0]
-    used = int((one.scores > 0).sum())
-    boxes, scores, labels, embeddings = one.boxes[:used], one.scores[:used], one.labels[:used], one.embeddings[:used]
-    return Detections(boxes.numpy(), scores.numpy(), labels.long().numpy(), embeddings.numpy())
+    return slots_in_use(unpack(torch.from_numpy(packed[:1]))[0])

@@ -14,10 +14,7 @@ SMALLEST = 32  # pixels of a picture's side: a street needs some room
 def add_model_options(parser: argparse.ArgumentParser, several_engines: bool = False) -> None:
     """Which model, and where it runs; with ``several_engines`` a list of engines."""
     group = parser.add_argument_group("model")
-    preset_help = "name, or path of a YAML file (default: that of the weights named, else pedestrian)"
-    group.add_argument("--preset", help=preset_help)
-    weights_help = "file of the weights, or a name of `qdtrack weights`, with its settings (default: the preset's own)"
-    group.add_argument("--weights", metavar="FILE", help=weights_help)
+    add_preset_options(group)
     group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     engine_help = "auto, torch, openvino, onnxruntime, tensorrt or noop (default: %(default)s)"
     if several_engines:
@@ -25,6 +22,14 @@ def add_model_options(parser: argparse.ArgumentParser, several_engines: bool = F
     else:
         group.add_argument("--engine", default="auto", help=engine_help)
     add_set_option(group, "of the preset, e.g. association.match_score=0.6")
+
+
+def add_preset_options(parser: argparse._ActionsContainer) -> None:
+    """Which network with which weights."""
+    preset_help = "name, or path of a YAML file (default: that of the weights named, else pedestrian)"
+    parser.add_argument("--preset", help=preset_help)
+    weights_help = "file of the weights, or a name of `qdtrack weights`, with its settings (default: the preset's own)"
+    parser.add_argument("--weights", metavar="FILE", help=weights_help)
 
 
 def add_set_option(parser: argparse._ActionsContainer, what: str) -> None:
@@ -45,6 +50,14 @@ def setting(text: str) -> tuple[str, Any]:
 def overrides(settings: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """The values of `--set` by dotted key; the last one of a key wins."""
     return dict(settings)
+
+
+def two_names(text: str, separator: str, form: str) -> tuple[str, str]:
+    """The names before and after a separator, for argparse; ``form`` says what is expected."""
+    first, found, second = text.partition(separator)
+    if not (first and found and second):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form {form}")
+    return first, second
 
 
 def natural(text: str) -> int:

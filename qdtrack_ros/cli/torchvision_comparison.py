@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from importlib.util import find_spec
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 import torchvision
 
 from qdtrack_ros.cli.timing import in_turns
+from qdtrack_ros.inference.engine import backend_of, cpu_graph_engines
 from qdtrack_ros.inference.preprocess import PreprocessConfig
 from qdtrack_ros.inference.static_engine import Backend, static_form
 from qdtrack_ros.models import ModelConfig, QDTrack
@@ -31,10 +31,11 @@ def comparison_figures(size: tuple[int, int], repeats: int) -> list[dict[str, An
     width, height = (-(-side // 32) * 32 for side in size)
     torch.manual_seed(0)
     picture = torch.rand(3, height, width)
+    backends = [backend_of(name, torch.device("cpu"), "fp32", "") for name in cpu_graph_engines()]
     runs = {
         "qdtrack without embeddings": _ours(picture, embed=False),
         "qdtrack": _ours(picture, embed=True),
-        **{f"qdtrack static, {backend.name}": _static(picture, backend) for backend in _backends()},
+        **{f"qdtrack static, {backend.name}": _static(picture, backend) for backend in backends},
         "torchvision fasterrcnn_resnet50_fpn": _torchvision(picture),
     }
     with torch.inference_mode():
@@ -46,17 +47,6 @@ def comparison_figures(size: tuple[int, int], repeats: int) -> list[dict[str, An
 def _network() -> QDTrack:
     config = ModelConfig(num_classes=CLASSES, proposals=ProposalConfig(PROPOSALS, 1.0, PROPOSALS))
     return QDTrack(config).eval()
-
-
-def _backends() -> Iterator[Backend]:
-    if find_spec("openvino") is not None:
-        from qdtrack_ros.inference.openvino_backend import openvino_backend
-
-        yield openvino_backend()
-    if find_spec("onnxruntime") is not None:
-        from qdtrack_ros.inference.onnxruntime_backend import onnxruntime_backend
-
-        yield onnxruntime_backend(torch.device("cpu"))
 
 
 def _static(picture: torch.Tensor, backend: Backend) -> Callable[[], object]:

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from qdtrack_ros.cli.engine_benchmark import stage_times
-from qdtrack_ros.cli.options import add_set_option, overrides, size
+from qdtrack_ros.cli.options import add_preset_options, add_set_option, overrides, size, two_names
 from qdtrack_ros.cli.timing import medians, summary
 
 if TYPE_CHECKING:
@@ -25,20 +25,14 @@ def add_tracking_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=size, nargs="+", default=[(640, 480)], metavar="WxH", help=size_help)
     engines_help = "each with its form, e.g. torch:reference openvino:static (default: all that are installed)"
     parser.add_argument("--engines", nargs="+", type=engine_and_form, metavar="ENGINE:FORM", help=engines_help)
-    parser.add_argument("--preset", help="name, or path of a YAML file (default: that of the weights, else pedestrian)")
-    parser.add_argument(
-        "--weights", metavar="FILE", help="file, or a name of `qdtrack weights` (default: the preset's)"
-    )
+    add_preset_options(parser)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     add_set_option(parser, "of the preset, e.g. preprocess.image_scale=[320,240]")
 
 
 def engine_and_form(text: str) -> tuple[str, str]:
     """The two names of `engine:form`."""
-    engine, separator, form = text.partition(":")
-    if not (engine and separator and form):
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form ENGINE:FORM, e.g. openvino:static")
-    return engine, form
+    return two_names(text, ":", "ENGINE:FORM, e.g. openvino:static")
 
 
 def tracking_figures(arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -101,7 +95,6 @@ def _figures_of(arguments: argparse.Namespace, frames: Iterable[Frame]) -> list[
 
 def installed() -> list[tuple[str, str]]:
     """Every engine for the CPU that this machine has."""
-    from importlib.util import find_spec
+    from qdtrack_ros.inference.engine import cpu_graph_engines
 
-    others = [(name, "static") for name in ("openvino", "onnxruntime") if find_spec(name) is not None]
-    return [("torch", "reference"), ("torch", "static"), *others]
+    return [("torch", "reference"), ("torch", "static"), *((name, "static") for name in cpu_graph_engines())]

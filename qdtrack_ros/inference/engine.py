@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -34,17 +35,25 @@ log = logging.getLogger(__name__)
 
 
 class NoopEngine:
-    """Finds nothing, at once: what is left of a frame's time is the node's own."""
+    """Finds nothing, at once: what is left of a frame's time is the node's own.
+
+    Args:
+        embedding_dim: D.
+        takes_s: how long a batch takes all the same.
+    """
 
     name = "noop"
     model_id = "noop"
 
-    def __init__(self, embedding_dim: int) -> None:
+    def __init__(self, embedding_dim: int, takes_s: float = 0.0) -> None:
         self.embedding_dim = embedding_dim
+        self._takes_s = takes_s
 
     def detect(self, images: Sequence[npt.NDArray[np.uint8]]) -> EngineOutput:
         """No detections for every image."""
-        return EngineOutput([Detections.empty(self.embedding_dim) for _ in images], 0.0, 0.0, 0.0)
+        if self._takes_s:
+            time.sleep(self._takes_s)
+        return EngineOutput([Detections.empty(self.embedding_dim) for _ in images], 0.0, 1e3 * self._takes_s, 0.0)
 
     def warmup(self) -> None:
         """Nothing to warm up."""
@@ -173,7 +182,7 @@ def create_engine(
         ReferenceEngine(network, model_id, preset.preprocess, chosen)
         if form == "reference"
         else StaticEngine(
-            network, model_id, preset.preprocess, _backend(engine, chosen, precision, model_id), input_size
+            network, model_id, preset.preprocess, backend_of(engine, chosen, precision, model_id), input_size
         )
     )
     log.info("engine: %s", built.name)
@@ -191,10 +200,16 @@ def load_network(preset: Preset, weights: str | Path | None) -> tuple[QDTrack, s
     return network.eval(), model_id
 
 
+def cpu_graph_engines() -> tuple[str, ...]:
+    """The engines that run the static form's ONNX graph on a CPU, of those that are installed, the quickest first."""
+    if importlib.util.find_spec("onnx") is None:
+        return ()
+    return tuple(name for name in ("openvino", "onnxruntime") if importlib.util.find_spec(name) is not None)
+
+
 def _best_engine(device: torch.device, form: str) -> str:
-    """The quickest one, by docs/deployment.md, of those that are installed."""
-    needed = ("openvino", "onnx")
-    if device.type == "cpu" and form != "reference" and all(importlib.util.find_spec(name) for name in needed):
+    """The quickest one that is installed, by docs/deployment.md."""
+    if device.type == "cpu" and form != "reference" and "openvino" in cpu_graph_engines():
         return "openvino"
     return "torch"
 
@@ -211,7 +226,7 @@ def _check(engine: str, form: str, device: torch.device, precision: str, input_s
         raise EngineError(f"engine openvino runs on the CPU, not on {device}; use device cpu, or engine torch")
 
 
-def _backend(engine: str, device: torch.device, precision: str, model_id: str) -> Backend:
+def backend_of(engine: str, device: torch.device, precision: str, model_id: str) -> Backend:
     """What runs the static form. Each library is imported where it is asked for."""
     if engine == "tensorrt":
         from qdtrack_ros.inference.tensorrt_backend import tensorrt_backend

@@ -16,7 +16,7 @@ from qdtrack_ros.inference.preprocess import PreprocessConfig, letterboxed_size,
 from qdtrack_ros.inference.reference_engine import ReferenceEngine
 from qdtrack_ros.inference.types import Detections, EngineError, EngineOutput
 from qdtrack_ros.models.qdtrack import QDTrack
-from qdtrack_ros.models.static import StaticQDTrack, unpack
+from qdtrack_ros.models.static import StaticQDTrack, Unpacked, unpack
 
 log = logging.getLogger(__name__)
 
@@ -159,14 +159,9 @@ class StaticEngine:
             elif not one.exact:
                 found[slot.picture] = self._inexact(image)
             else:
-                used = int((one.scores > 0).sum())
                 factors = np.array([slot.size[1] / image.shape[1], slot.size[0] / image.shape[0]] * 2, np.float32)
-                found[slot.picture] = Detections(
-                    (one.boxes[:used].numpy() / factors).astype(np.float32),
-                    one.scores[:used].numpy().copy(),
-                    one.labels[:used].long().numpy(),
-                    one.embeddings[:used].numpy().copy(),
-                )
+                detections = slots_in_use(one)
+                found[slot.picture] = detections._replace(boxes=(detections.boxes / factors).astype(np.float32))
         return np.array([prepared - start, inferred - prepared, time.perf_counter() - inferred])
 
     def _graph(self, key: tuple[int, int, int]) -> Graph | None:
@@ -226,6 +221,13 @@ def static_form(
     """The static form of a network for pictures prepared like this, and an input of (height, width)."""
     bgr = config.channel_order == "bgr"
     return StaticQDTrack(network, input_size, config.mean, config.std, bgr, pooling, dtype=dtype, trim=trim).eval()
+
+
+def slots_in_use(one: Unpacked) -> Detections:
+    """The detections of an image, in pixels of the network's input, as arrays of their own."""
+    used = int((one.scores > 0).sum())
+    boxes, scores, embeddings = (part[:used].numpy().copy() for part in (one.boxes, one.scores, one.embeddings))
+    return Detections(boxes, scores, one.labels[:used].long().numpy(), embeddings)
 
 
 def _not_finite(embedding_dim: int) -> Detections:
