@@ -33,7 +33,7 @@ ALLOWED = {
     "matplotlib": "evaluation/report/",
     "optuna": "evaluation/tuning.py",
     "trackeval": "evaluation/cross_check.py",
-    "rosbags": "data/rosbag.py",
+    "rosbags": "data/rosbag/",
     "pyarrow": "data/waymo.py",
     "ray": "cli/parallel.py",
     "onnx": "inference/",

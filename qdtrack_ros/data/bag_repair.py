@@ -19,6 +19,8 @@ from typing import Any, BinaryIO
 
 from qdtrack_ros.data.types import DataError
 
+BAG_SUFFIXES = frozenset({".mcap", ".db3"})
+
 _MCAP_MAGIC = b"\x89MCAP0\r\n"
 _MCAP_HEADER, _MCAP_FOOTER, _MCAP_SCHEMA, _MCAP_CHUNK, _MCAP_DATA_END = 0x01, 0x02, 0x03, 0x06, 0x0F
 _ROS_SCHEMAS = (b"ros2msg", b"ros2idl", b"omgidl", b"")

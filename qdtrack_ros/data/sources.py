@@ -6,11 +6,10 @@ import os
 from functools import partial
 from pathlib import Path
 
+from qdtrack_ros.data.bag_repair import BAG_SUFFIXES
 from qdtrack_ros.data.media import LazyFrames, is_image, is_stream, load_image, read_folder, read_video
 from qdtrack_ros.data.mot import is_mot_folder, read_mot_sequence
 from qdtrack_ros.data.types import DataError, Frame, Sequence
-
-BAG_SUFFIXES = frozenset({".mcap", ".db3"})
 
 
 def open_source(source: str | int | os.PathLike[str], topic: str | None = None) -> Sequence:

@@ -1,0 +1,236 @@
+"""Reading of bags, damaged ones included."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from rosbags.interfaces import Connection, ConnectionExtRosbag2, QosDurability
+from rosbags.rosbag2 import Reader
+from rosbags.rosbag2.reader import DirectoryReader
+from rosbags.rosbag2.storage_mcap import McapReader, decompress
+
+from qdtrack_ros.data.bag_repair import BAG_SUFFIXES, repair
+from qdtrack_ros.data.rosbag.message_types import MessageTypes
+from qdtrack_ros.data.types import DataError
+
+logger = logging.getLogger(__name__)
+
+METADATA = "metadata.yaml"
+
+
+class BagMessage(NamedTuple):
+    """A message as it lies in the bag.
+
+    ``data`` is CDR with its four bytes of encapsulation, ``stamp_ns`` the time of recording.
+    """
+
+    topic: str
+    stamp_ns: int
+    type_name: str
+    data: bytes
+
+
+class BagTopic(NamedTuple):
+    """A topic of a bag; ``latched`` says that its publisher offered transient-local durability."""
+
+    type_name: str
+    message_count: int
+    latched: bool
+
+
+class BagReader:
+    """A bag: a rosbag2 folder, or one of its ``.mcap`` or ``.db3`` files. A context manager.
+
+    Of a damaged bag what can be read is read; a warning says what is wrong.
+
+    Attributes:
+        path: of the bag.
+        types: definitions of its messages.
+        lost: of the topics that are being read, messages known to be lost in the damage before the last one given.
+
+    Raises:
+        DataError: there is no such bag, or nothing of it can be read.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], definitions: Mapping[str, str] | None = None) -> None:
+        self.path = Path(path)
+        self.types = MessageTypes(definitions)
+        self._stack = ExitStack()
+        weakref.finalize(self, _close_in_process, os.getpid(), self._stack)
+        if not self.path.exists():
+            raise DataError(f"{self.path}: no such bag")
+        self._copies: list[Any] = []  # repaired storages
+        self.lost = 0
+        try:
+            self._storages = self._open()
+            for storage in self._storages:
+                for connection in storage.connections:
+                    self.types.add_from_bag(connection)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> BagReader:
+        """The reader is open from its construction on."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the files; repaired copies are deleted."""
+        self._stack.close()
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether files were repaired, so that messages may be missing."""
+        return bool(self._copies)
+
+    @property
+    def topics(self) -> dict[str, BagTopic]:
+        """Topics by name, with their type and the number of messages."""
+        found: dict[str, BagTopic] = {}
+        for storage in self._storages:
+            for connection in storage.connections:
+                before = found.get(connection.topic, BagTopic(connection.msgtype, 0, False))
+                latched = before.latched or _is_latched(connection)
+                found[connection.topic] = BagTopic(
+                    before.type_name, before.message_count + connection.msgcount, latched
+                )
+        return found
+
+    def messages(
+        self, topics: Collection[str] | None = None, start_ns: int | None = None, stop_ns: int | None = None
+    ) -> Iterator[BagMessage]:
+        """Messages in the order of recording.
+
+        Args:
+            topics: only these; None gives all.
+            start_ns: the first time of recording to give.
+            stop_ns: the first time of recording not to give.
+        """
+        self.lost = 0
+        for place in range(len(self._storages)):
+            yield from self._messages_of(place, topics, start_ns, stop_ns)
+
+    def _messages_of(
+        self, place: int, topics: Collection[str] | None, start_ns: int | None, stop_ns: int | None
+    ) -> Iterator[BagMessage]:
+        """Messages of one file; after damage in its middle goes on with what a repaired copy has beyond that."""
+        storage = self._storages[place]
+        wanted = [item for item in storage.connections if topics is None or item.topic in topics]
+        if not wanted:
+            return
+        given, is_whole = 0, start_ns is None and stop_ns is None
+        try:
+            for connection, stamp_ns, data in _stream(storage, wanted, start_ns, stop_ns):
+                given += 1
+                start_ns = stamp_ns + 1
+                yield BagMessage(connection.topic, stamp_ns, connection.msgtype, bytes(data))
+            return
+        except Exception as error:  # rosbags raises whatever the damage leads to
+            logger.warning("%s: damaged after %d messages: %s", storage.path, given, error)
+        path = Path(storage.path)
+        if storage in self._copies or path.suffix not in BAG_SUFFIXES:
+            return
+        try:
+            (self._storages[place],) = self._open_repaired(path)
+        except Exception as error:
+            logger.warning("%s: nothing beyond the damage can be read: %s", path, error)
+            return
+        if is_whole:
+            promised = sum(item.msgcount for item in wanted)
+            left = sum(1 for _ in self._messages_of(place, topics, start_ns, stop_ns))
+            lost = max(0, promised - given - left)
+            self.lost += lost
+            logger.warning("%s: %d of its %d messages are lost there", path, lost, promised)
+        yield from self._messages_of(place, topics, start_ns, stop_ns)
+
+    def _open(self) -> list[Any]:
+        try:
+            return self._open_one(self.path)
+        except Exception as error:
+            logger.warning("%s: damaged (%s); reading what is left", self.path, error)
+        if self.path.is_file():
+            files = [self.path]
+        else:
+            files = sorted((item for item in self.path.iterdir() if item.suffix in BAG_SUFFIXES), key=_file_order)
+        if not files:
+            raise DataError(f"{self.path}: not a bag; expected a folder with {METADATA}, or .mcap or .db3 files")
+        storages, faults = [], []
+        for file in files:
+            try:
+                storages += self._open_damaged(file)
+            except Exception as error:
+                faults.append(str(error))
+                logger.warning("%s: left out: %s", file, error)
+        if not storages:
+            raise DataError(f"{self.path}: nothing can be read: {'; '.join(faults)}")
+        return storages
+
+    def _open_one(self, path: Path) -> list[Any]:
+        """The files of a bag. What they hold is asked of themselves: a metadata.yaml that was made anew (``ros2 bag
+        reindex``) or is older than they are may have other counts and QoS profiles.
+        """
+        journals = [path.with_name(path.name + suffix) for suffix in ("-wal", "-journal")]
+        if any(journal.is_file() and journal.stat().st_size > 0 for journal in journals):
+            raise DataError("its recording was not closed")
+        reader = Reader(path)
+        reader.open()
+        self._stack.callback(reader.close)
+        whole: Any = reader.storage
+        if isinstance(whole, DirectoryReader) and whole.metadata.compression_mode != "message":
+            return list(whole.storages)
+        return [whole]
+
+    def _open_damaged(self, file: Path) -> list[Any]:
+        if file != self.path:  # the folder may be all that is damaged
+            try:
+                return self._open_one(file)
+            except Exception as error:
+                logger.warning("%s: damaged (%s); reading what is left", file, error)
+        return self._open_repaired(file)
+
+    def _open_repaired(self, file: Path) -> list[Any]:
+        folder = tempfile.mkdtemp(prefix="qdtrack-bag-")
+        self._stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        copies = self._open_one(repair(file, Path(folder), decompress))
+        self._copies += copies
+        return copies
+
+
+def _stream(
+    storage: Any, wanted: list[Connection], start_ns: int | None, stop_ns: int | None
+) -> Iterator[tuple[Connection, int, bytes]]:
+    if isinstance(storage, McapReader) and not storage.chunks:
+        # Without an index, rosbags gives up at the first message that is older than the one before it.
+        return storage.messages_scan(wanted, start_ns, stop_ns)
+    return storage.messages(wanted, start_ns, stop_ns)
+
+
+def _close_in_process(pid: int, stack: ExitStack) -> None:
+    if pid == os.getpid():  # a forked worker must not delete the repaired files of its parent
+        stack.close()
+
+
+def _file_order(path: Path) -> tuple[int, str]:
+    """rosbag2 numbers the files of a split bag: NAME_0, NAME_1, ... NAME_10."""
+    number = path.stem.rpartition("_")[2]
+    return (int(number) if number.isdecimal() else 0), path.name
+
+
+def _is_latched(connection: Connection) -> bool:
+    assert isinstance(connection.ext, ConnectionExtRosbag2)
+    return any(profile.durability is QosDurability.TRANSIENT_LOCAL for profile in connection.ext.offered_qos_profiles)
