@@ -6,8 +6,6 @@ MAKEFLAGS += --no-print-directory
 SHELL := /bin/bash
 export PYTHON QDTRACK_VENV
 
-TENSORRT_TESTS := test/inference/test_tensorrt.py test/cli/test_export.py
-
 # More arguments for pytest, e.g. make test ARGS="-k tracker"
 ARGS ?=
 # A video of your own for the demo, e.g. make demo VIDEO=street.mp4
@@ -23,13 +21,7 @@ setup: ## Set up the environment, or bring it up to date
 
 test: ## Run every check and test this machine can run
 	@scripts/setup.sh
-ifeq ($(strip $(ARGS)),)
-# TensorRT in a process of its own: in one with all the others the run ended in a segmentation fault, once.
-	@OMP_NUM_THREADS=1 scripts/run.sh python -m pytest $(TENSORRT_TESTS)
-	@OMP_NUM_THREADS=1 scripts/run.sh python -m pytest $(addprefix --ignore=,$(TENSORRT_TESTS))
-else
 	@OMP_NUM_THREADS=1 scripts/run.sh python -m pytest $(ARGS)
-endif
 
 demo: ## Track people in a street video through the live ROS 2 node; results in demo/
 	@scripts/setup.sh

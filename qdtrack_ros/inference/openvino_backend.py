@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import io
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +30,7 @@ def openvino_backend() -> Backend:
     except ImportError as error:
         raise EngineError("engine openvino needs a package that is not installed: pip install openvino") from error
     require_onnx()
-    core = openvino.Core()
+    core = _core(openvino.Core)
     settings = {
         "INFERENCE_PRECISION_HINT": "f32",
         "PERFORMANCE_HINT": "LATENCY",
@@ -40,6 +43,16 @@ def openvino_backend() -> Backend:
         return OpenVinoGraph(core.compile_model(model, "CPU", settings).create_infer_request())
 
     return Backend("openvino cpu fp32", build, trim=True)
+
+
+@functools.cache
+def _core(make: Callable[[], Any]) -> Any:
+    """OpenVINO's core, one for the process and for ever.
+
+    A core gives the thread that made it a stack for signal handlers, and takes it away with itself. Of two cores the
+    second puts the first one's back when it goes, which may be gone by then: the next signal is a segmentation fault.
+    """
+    return make()
 
 
 class OpenVinoGraph:

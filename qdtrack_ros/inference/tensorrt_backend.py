@@ -6,7 +6,6 @@ the compute capability that it is told.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import importlib
 import logging
@@ -128,7 +127,6 @@ def build_engine(library: Any, graph: bytes, compute_capability: str | None) -> 
         EngineError: TensorRT cannot build it, or not for this GPU.
     """
     messages = _messages(library)
-    messages.last_error = ""
     builder = library.Builder(messages)
     flags = getattr(library.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     network = builder.create_network(0 if flags is None else 1 << int(flags))
@@ -154,12 +152,8 @@ def build_engine(library: Any, graph: bytes, compute_capability: str | None) -> 
     return bytes(serialized)
 
 
-@functools.cache
 def _messages(library: Any) -> Any:
-    """A logger that hands TensorRT's warnings to ours, and keeps the last error for an exception.
-
-    One for ever: what an exception's traceback keeps alive speaks to its logger when it is collected at last.
-    """
+    """A logger that hands TensorRT's warnings to ours, and keeps the last error for an exception."""
 
     class Messages(library.ILogger):  # type: ignore[misc]
         last_error = ""

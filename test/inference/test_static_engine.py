@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import subprocess
 import sys
 
 import numpy as np
@@ -163,6 +164,34 @@ def test_a_missing_package_is_named_with_the_line_that_installs_it(preset, weigh
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(EngineError, match=rf"engine {name} needs a package that is not installed: pip install {name}"):
         create_engine(preset, weights, "cpu", name)
+
+
+TWO_ENGINES = """
+import gc, os, signal, sys
+from pathlib import Path
+import numpy as np
+from qdtrack_ros.inference.engine import create_engine
+from qdtrack_ros.inference.presets import load_preset
+
+engines = [create_engine(load_preset(sys.argv[1]), sys.argv[2], "cpu", "openvino") for _ in range(2)]
+for engine in engines:
+    engine.detect([np.zeros((96, 128, 3), np.uint8)])
+while engines:
+    del engines[0], engine
+    gc.collect()
+    engine = None
+handled = []
+signal.signal(signal.SIGUSR1, lambda *_: handled.append(True))
+os.kill(os.getpid(), signal.SIGUSR1)
+sys.exit(0 if handled else 1)
+"""
+
+
+def test_signals_arrive_after_one_engine_has_followed_another(tiny_preset, weights):
+    """Of two cores of OpenVINO the second leaves the stack of the first, which is gone, to the handlers of signals."""
+    pytest.importorskip("openvino")
+    command = [sys.executable, "-c", TWO_ENGINES, str(tiny_preset), str(weights)]
+    assert subprocess.run(command, check=False).returncode == 0
 
 
 def test_auto_does_without_openvino_where_onnx_is_missing(preset, weights, monkeypatch):
