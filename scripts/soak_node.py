@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import array
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -55,7 +56,7 @@ class Usage(NamedTuple):
         """Of a process."""
         proc = Path(f"/proc/{pid}")
         pages = int((proc / "statm").read_text().split()[1])
-        return cls(pages * 4096 / 2**20, len(list((proc / "task").iterdir())), len(list((proc / "fd").iterdir())))
+        return cls(pages * resource.getpagesize() / 2**20, len(list((proc / "task").iterdir())), len(list((proc / "fd").iterdir())))
 
 
 class EveryFiftyFrames:
@@ -260,7 +261,11 @@ def run(frames: int, bad: int) -> int:
         text = log.read_text(encoding="utf-8", errors="replace")
         if "Traceback" in text:
             wrong.append("the log holds a traceback")
-        print(f"the node's log, {len(text.splitlines())} lines, ends with:\n" + "\n".join(text.splitlines()[-5:]))
+        if "SIGINT: shutting down" not in text:
+            wrong.append("the node does not say that it shuts down")
+        # Every kind of bad image may still tell of some that went unsaid, after the word of the end.
+        ending = text.splitlines()[-5 - len(BAD) :]
+        print(f"the node's log, {len(text.splitlines())} lines, ends with:\n" + "\n".join(ending))
     for line in [*client.faults[:10], *wrong]:
         print(f"WRONG: {line}")
     print("passed" if not wrong and not client.faults else "FAILED")
