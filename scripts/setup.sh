@@ -11,8 +11,9 @@ source scripts/environment.sh
 PATH="${PATH//"$VENV/bin:"/}" # the environment is made by a Python outside it
 
 readonly STAMPS="$VENV/setup-stamps" LOGS="$VENV/setup-logs"
-readonly REQUIREMENTS=(scripts/requirements.txt scripts/requirements-no-deps.txt)
-readonly FREE_GB=12 # what the wheels need while they are unpacked; 6 GB stay
+readonly REQUIREMENTS=(scripts/requirements-torch.txt scripts/requirements.txt scripts/requirements-no-deps.txt)
+readonly FREE_GB=8        # what installing takes at its peak; 7.5 GB stay
+readonly FREE_GB_CACHE=12 # where pip may keep a copy of the downloads, too
 
 say() { printf 'setup: %s\n' "$*"; }
 die() {
@@ -132,22 +133,24 @@ show_progress() {
 }
 
 install_packages() {
-  local free
+  local free requirements options=(--disable-pip-version-check --no-input)
   if ! compgen -G "$VENV/lib/python3*/site-packages/torch/version.py" >/dev/null; then
     free="$(df -Pk "$VENV" | awk 'NR == 2 { print int($4 / 1048576) }')"
     ((free >= FREE_GB)) ||
       die "$VENV has $free GB free, $FREE_GB GB are needed; free some, or name another folder in QDTRACK_VENV."
+    ((free >= FREE_GB_CACHE)) || options+=(--no-cache-dir)
   fi
-  say "2/3 installing Python packages: PyTorch, ROS 2 Kilted and tools, about 6 GB (some minutes)"
+  say "2/3 installing Python packages: PyTorch, ROS 2 Kilted and tools, about 7 GB (some minutes)"
   mkdir -p "$LOGS"
-  "$VENV/bin/python" -m pip install --disable-pip-version-check --no-input --progress-bar off \
-    -r "${REQUIREMENTS[0]}" 2> >(tee -a "$LOGS/packages.log" >"$LOGS/packages-errors.log") | show_progress ||
-    {
-      grep -v '^WARNING' "$LOGS/packages-errors.log" | tail -n 5 | sed 's/^/    /' >&2
-      die "pip could not install the packages. Check the network, then run 'make setup' again to go on (log: $LOGS)."
-    }
-  logged packages "$VENV/bin/python" -m pip install --disable-pip-version-check --no-input --no-deps \
-    -r "${REQUIREMENTS[1]}"
+  for requirements in "${REQUIREMENTS[@]}"; do
+    if [[ "$requirements" == *no-deps* ]]; then options+=(--no-deps); fi
+    "$VENV/bin/python" -m pip install "${options[@]}" --progress-bar off \
+      -r "$requirements" 2> >(tee -a "$LOGS/packages.log" >"$LOGS/packages-errors.log") | show_progress ||
+      {
+        grep -v '^WARNING' "$LOGS/packages-errors.log" | tail -n 5 | sed 's/^/    /' >&2
+        die "pip could not install the packages. Check the network, then run 'make setup' again to go on (log: $LOGS)."
+      }
+  done
 }
 
 # --- 3. messages -----------------------------------------------------------------------------------------------------

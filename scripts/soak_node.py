@@ -56,7 +56,11 @@ class Usage(NamedTuple):
         """Of a process."""
         proc = Path(f"/proc/{pid}")
         pages = int((proc / "statm").read_text().split()[1])
-        return cls(pages * resource.getpagesize() / 2**20, len(list((proc / "task").iterdir())), len(list((proc / "fd").iterdir())))
+        return cls(
+            pages * resource.getpagesize() / 2**20,
+            len(list((proc / "task").iterdir())),
+            len(list((proc / "fd").iterdir())),
+        )
 
 
 class EveryFiftyFrames:
@@ -279,7 +283,7 @@ def main() -> int:
 
         return node_main(
             sys.argv[2:],
-            engine_factory=lambda preset, weights, device, engine: EveryFiftyFrames(),
+            engine_factory=lambda preset, weights, device, engine, precision: EveryFiftyFrames(),
             preset_loader=lambda name_or_path, weights: Preset(),
         )
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
