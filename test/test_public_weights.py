@@ -95,8 +95,9 @@ def test_a_changed_file_and_another_preset_are_refused(cached, tiny_preset):
             build()
 
 
-def node_model(preset, weights):
-    values = {"preset": str(preset), "weights": weights, "device": "cpu", "engine": "auto"}
+def node_model(preset, weights, **others):
+    values = {"preset": str(preset), "weights": weights, "device": "cpu", "engine": "auto", "precision": "auto"}
+    values |= others
     return load_model(values, default_preset_loader, default_engine_factory)
 
 
@@ -106,3 +107,7 @@ def test_the_node_gets_the_settings_too(cached, tiny_preset, picture):
     scores = [model.engine.detect([picture]).detections[0].scores for model in (named, plain)]
     assert np.array_equal(scores[0], found(tiny_preset, picture, weights="tiny")[1])
     assert not np.array_equal(*scores)
+
+
+def test_the_node_asks_for_engine_and_precision(cached, tiny_preset):
+    assert node_model(tiny_preset, str(cached), engine="torch", precision="bf16").engine.name == "torch cpu bf16 static"

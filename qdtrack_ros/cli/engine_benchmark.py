@@ -25,8 +25,6 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=positive, nargs="+", default=[1], metavar="N", help=batch_help)
     add_model_options(parser, several_engines=True)
     parser.add_argument("--form", nargs="+", default=["auto"], help="auto, reference or static (default: auto)")
-    precision_help = "auto, fp32, fp16 or bf16 (default: auto)"
-    parser.add_argument("--precision", nargs="+", default=["auto"], help=precision_help)
     roofline_help = "the device's 10^12 operations and 10^9 bytes a second: print work, least time and the ratio to it"
     parser.add_argument("--roofline", type=positive_number, nargs=2, metavar=("TFLOPS", "GB/S"), help=roofline_help)
 

@@ -229,7 +229,8 @@ def model_of(arguments: argparse.Namespace, preset: Preset) -> Model:
     from qdtrack_ros.cli.record import Model
 
     threads = arguments.threads or max(1, torch.get_num_threads() // arguments.jobs)
-    return Model(preset, arguments.weights, arguments.device, arguments.engine, threads, arguments.ray_gpus)
+    where = (arguments.device, arguments.engine, arguments.precision)
+    return Model(preset, arguments.weights, *where, threads, arguments.ray_gpus)
 
 
 def frames_per_second(recordings: Sequence[Recording]) -> float:

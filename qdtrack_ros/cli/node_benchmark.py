@@ -33,6 +33,7 @@ def add_node_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rate", type=float, default=30.0, metavar="HZ", help="of a camera (default: 30)")
     parser.add_argument("--cameras", type=positive, default=1, metavar="N", help="one node for N, then N nodes")
     parser.add_argument("--engine", default="noop", help="of the node (default: noop)")
+    parser.add_argument("--precision", default="auto", help="of the node (default: %(default)s)")
     parser.add_argument("--preset", default="pedestrian", help="of the node (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="of the node (default: %(default)s)")
     overload_help = "an engine that takes two frame periods: twice as many frames as it can take"
@@ -75,6 +76,7 @@ def measure_nodes(groups: Sequence[Sequence[str]], arguments: argparse.Namespace
         cameras = load.collect(frames)
     case = {
         "engine": f"fixed {engine_ms:.1f} ms" if arguments.overload else arguments.engine,
+        "precision": arguments.precision,
         "size": "x".join(map(str, arguments.size)),
         "rate": arguments.rate,
         "nodes": len(groups),
@@ -112,6 +114,7 @@ def _node(
     settings: Mapping[str, object] = {
         "cameras": f"[{', '.join(cameras)}]",
         "engine": arguments.engine,
+        "precision": arguments.precision,
         "preset": arguments.preset,
         "device": arguments.device,
     }

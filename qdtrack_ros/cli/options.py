@@ -4,24 +4,41 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qdtrack_ros import configuration
+
+if TYPE_CHECKING:
+    from qdtrack_ros.inference.presets import Preset
+    from qdtrack_ros.inference.types import Engine
 
 SMALLEST = 32  # pixels of a picture's side: a street needs some room
 
 
 def add_model_options(parser: argparse.ArgumentParser, several_engines: bool = False) -> None:
-    """Which model, and where it runs; with ``several_engines`` a list of engines."""
+    """Which model, and where it runs; with ``several_engines`` lists of engines and precisions."""
     group = parser.add_argument_group("model")
     add_preset_options(group)
     group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-    engine_help = "auto, torch, openvino, onnxruntime, tensorrt or noop (default: %(default)s)"
-    if several_engines:
-        group.add_argument("--engine", nargs="+", default=["auto"], help=engine_help.replace("%(default)s", "auto"))
-    else:
-        group.add_argument("--engine", default="auto", help=engine_help)
+    engine_help = "auto, torch, openvino, onnxruntime, tensorrt or noop (default: auto)"
+    precision_help = "auto, fp32, fp16 or bf16 (default: auto, which is fp32)"
+    for option, help_text in (("--engine", engine_help), ("--precision", precision_help)):
+        if several_engines:
+            group.add_argument(option, nargs="+", default=["auto"], help=help_text)
+        else:
+            group.add_argument(option, default="auto", help=help_text)
     add_set_option(group, "of the preset, e.g. association.match_score=0.6")
+
+
+def make_engine(preset: Preset, arguments: argparse.Namespace) -> Engine:
+    """The engine that the options of :func:`add_model_options` ask for.
+
+    Raises:
+        EngineError, CheckpointError: it cannot be had, with what to do.
+    """
+    from qdtrack_ros.inference.engine import create_engine  # loads PyTorch
+
+    return create_engine(preset, arguments.weights, arguments.device, arguments.engine, precision=arguments.precision)
 
 
 def add_preset_options(parser: argparse._ActionsContainer) -> None:

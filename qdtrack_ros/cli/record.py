@@ -53,7 +53,7 @@ class Model(NamedTuple):
     Attributes:
         preset: network, labels and association.
         weights: file or name; None takes the preset's own.
-        device, engine: as for ``create_engine``.
+        device, engine, precision: as for ``create_engine``.
         threads: cores of each source.
         gpus: that each source claims of a Ray cluster; None claims one where the device may be one and the cluster has
             any.
@@ -63,6 +63,7 @@ class Model(NamedTuple):
     weights: str | None
     device: str
     engine: str
+    precision: str
     threads: int
     gpus: float | None = None
 
@@ -209,7 +210,8 @@ def _record_here(tasks: Sequence[Task], videos: Sequence[Video]) -> Iterator[Out
 
 def _engine(model: Model) -> Engine:
     torch.set_num_threads(model.threads)
-    engine = engines.create_engine(model.preset, model.weights, model.device, model.engine)
+    preset, weights, device, name, precision, *_ = model
+    engine = engines.create_engine(preset, weights, device, name, precision=precision)
     engine.warmup()
     return engine
 

@@ -19,7 +19,7 @@ def _run_node(words: Sequence[str]) -> int:
     if not milliseconds:
         return main(words[1:])
 
-    def timed_engine(preset: object, weights: str | None, device: str, engine: str) -> Engine:
+    def timed_engine(preset: object, weights: str | None, device: str, engine: str, precision: str) -> Engine:
         from qdtrack_ros.inference.engine import NoopEngine  # loads PyTorch, which a node does when it is configured
 
         return NoopEngine(1, milliseconds / 1e3)

@@ -10,7 +10,7 @@ import torch
 import torchvision
 
 from qdtrack_ros.cli.timing import in_turns
-from qdtrack_ros.inference.engine import backend_of, cpu_graph_engines
+from qdtrack_ros.inference.engine import backend_of, cpu_graph_backends
 from qdtrack_ros.inference.preprocess import PreprocessConfig
 from qdtrack_ros.inference.static_engine import Backend, static_form
 from qdtrack_ros.models import ModelConfig, QDTrack
@@ -26,18 +26,22 @@ def comparison_figures(size: tuple[int, int], repeats: int) -> list[dict[str, An
     """Time of a picture in both networks: R50-FPN, random weights, 1000 proposals each, at most 100 detections.
 
     All run their NMS of proposals, with a threshold of 1: it removes none, so that all heads get 1000. The static form
-    is measured from bytes to the packed tensor, in every engine there is.
+    is measured from bytes to the packed tensor, in every engine there is. Where one of them has bfloat16, torchvision's
+    runs in it, too, by PyTorch's autocast.
     """
     width, height = (-(-side // 32) * 32 for side in size)
     torch.manual_seed(0)
     picture = torch.rand(3, height, width)
-    backends = [backend_of(name, torch.device("cpu"), "fp32", "") for name in cpu_graph_engines()]
+    offered = cpu_graph_backends()
+    backends = [backend_of(name, torch.device("cpu"), precision, "") for name, precision in offered]
     runs = {
         "qdtrack without embeddings": _ours(picture, embed=False),
         "qdtrack": _ours(picture, embed=True),
         **{f"qdtrack static, {backend.name}": _static(picture, backend) for backend in backends},
         "torchvision fasterrcnn_resnet50_fpn": _torchvision(picture),
     }
+    if any(precision == "bf16" for _, precision in offered):
+        runs["torchvision fasterrcnn_resnet50_fpn, bf16"] = _in_bfloat16(_torchvision(picture))
     with torch.inference_mode():
         times = in_turns(runs, repeats, WARMUP)
     case = {"size": f"{width}x{height}", "proposals": PROPOSALS, "threads": torch.get_num_threads()}
@@ -79,3 +83,11 @@ def _torchvision(picture: torch.Tensor) -> Callable[[], object]:
         rpn_nms_thresh=1.0,
     ).eval()
     return lambda: network([picture])
+
+
+def _in_bfloat16(run: Callable[[], object]) -> Callable[[], object]:
+    def run_in_bfloat16() -> object:
+        with torch.autocast("cpu", torch.bfloat16):
+            return run()
+
+    return run_in_bfloat16

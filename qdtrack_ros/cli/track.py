@@ -11,7 +11,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qdtrack_ros.cli.options import add_model_options, overrides, positive, positive_number
+from qdtrack_ros.cli.options import add_model_options, make_engine, overrides, positive, positive_number
 from qdtrack_ros.files import check_writable
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     from qdtrack_ros.cli.offline import OfflineTracker
     from qdtrack_ros.data.prefetch import prefetched
     from qdtrack_ros.data.sources import open_source
-    from qdtrack_ros.inference.engine import create_engine, opened
+    from qdtrack_ros.inference.engine import opened
     from qdtrack_ros.inference.presets import load_preset
 
     keep_source(arguments.source, arguments.output, arguments.mot, arguments.bag)
@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
             check_writable(output)
     sequence = open_source(arguments.source, arguments.topic)
     preset = load_preset(arguments.preset, overrides(arguments.set), arguments.weights)
-    with opened(create_engine(preset, arguments.weights, arguments.device, arguments.engine)) as engine:
+    with opened(make_engine(preset, arguments)) as engine:
         engine.warmup()
         tracker = OfflineTracker(engine, preset.association)
         with ExitStack() as stack:

@@ -23,16 +23,21 @@ def add_tracking_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source", metavar="SOURCE", help="video, folder or bag (default: a drawn street)")
     size_help = "of the street; several are measured one after the other (default: 640x480)"
     parser.add_argument("--size", type=size, nargs="+", default=[(640, 480)], metavar="WxH", help=size_help)
-    engines_help = "each with its form, e.g. torch:reference openvino:static (default: all that are installed)"
-    parser.add_argument("--engines", nargs="+", type=engine_and_form, metavar="ENGINE:FORM", help=engines_help)
+    engines_help = (
+        "each with its form, and its precision where that is not fp32, e.g. torch:reference openvino:static:bf16 "
+        "(default: all that are installed)"
+    )
+    parser.add_argument("--engines", nargs="+", type=engine_choice, metavar="ENGINE:FORM", help=engines_help)
     add_preset_options(parser)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     add_set_option(parser, "of the preset, e.g. preprocess.image_scale=[320,240]")
 
 
-def engine_and_form(text: str) -> tuple[str, str]:
-    """The two names of `engine:form`."""
-    return two_names(text, ":", "ENGINE:FORM, e.g. openvino:static")
+def engine_choice(text: str) -> tuple[str, str, str]:
+    """Engine, form and precision of `engine:form` or `engine:form:precision`."""
+    engine, rest = two_names(text, ":", "ENGINE:FORM or ENGINE:FORM:PRECISION, e.g. openvino:static")
+    form, _, precision = rest.partition(":")
+    return engine, form, precision or "auto"
 
 
 def tracking_figures(arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -56,8 +61,10 @@ def _figures_of(arguments: argparse.Namespace, frames: Iterable[Frame]) -> list[
 
     preset = arguments.preset or ("pedestrian" if not arguments.weights else "")
     trackers = [
-        Tracker.from_preset(preset, arguments.weights, arguments.device, engine, form, overrides(arguments.set))
-        for engine, form in arguments.engines or installed()
+        Tracker.from_preset(
+            preset, arguments.weights, arguments.device, engine, form, overrides(arguments.set), precision
+        )
+        for engine, form, precision in arguments.engines or installed()
     ]
     taken: list[list[float]] = [[] for _ in trackers]
     stages: list[list[dict[str, float]]] = [[] for _ in trackers]
@@ -93,8 +100,9 @@ def _figures_of(arguments: argparse.Namespace, frames: Iterable[Frame]) -> list[
     return results
 
 
-def installed() -> list[tuple[str, str]]:
+def installed() -> list[tuple[str, str, str]]:
     """Every engine for the CPU that this machine has."""
-    from qdtrack_ros.inference.engine import cpu_graph_engines
+    from qdtrack_ros.inference.engine import cpu_graph_backends
 
-    return [("torch", "reference"), ("torch", "static"), *((name, "static") for name in cpu_graph_engines())]
+    graphs = [(name, "static", precision) for name, precision in cpu_graph_backends()]
+    return [("torch", "reference", "auto"), ("torch", "static", "auto"), *graphs]

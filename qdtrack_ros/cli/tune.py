@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from qdtrack_ros.cli.evaluate import add_truth_options
-from qdtrack_ros.cli.options import add_model_options, overrides, positive
+from qdtrack_ros.cli.options import add_model_options, make_engine, overrides, positive
 
 if TYPE_CHECKING:
     from qdtrack_ros.cli.ground_truth import Job
@@ -110,11 +110,11 @@ class Material(NamedTuple):
 def record_material(arguments: argparse.Namespace, preset: Preset, jobs: Sequence[Job]) -> list[Material]:
     """Detections of every source: from the cache, or found now and put there."""
     from qdtrack_ros.catalogue import cache_folder
-    from qdtrack_ros.inference.engine import create_engine, opened
+    from qdtrack_ros.inference.engine import opened
     from qdtrack_ros.inference.recorded import load_detections, save_detections
 
     material = []
-    with opened(create_engine(preset, arguments.weights, arguments.device, arguments.engine)) as engine:
+    with opened(make_engine(preset, arguments)) as engine:
         for job in jobs:
             path = cache_folder() / "detections" / f"{detections_key(engine, preset, job, arguments.topic)}.npz"
             detections = load_detections(path)

@@ -30,6 +30,7 @@ ENGINES = ("auto", "torch", "openvino", "onnxruntime", "tensorrt", "noop")
 FORMS = ("auto", "reference", "static")
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
+_OFFERED = {"openvino": ("fp32", "bf16"), "onnxruntime": ("fp32",)}  # the others take all
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +155,7 @@ def create_engine(
         form: ``reference``: eager, any picture size. ``static``: fixed shapes, a graph for each size of input.
             ``auto``: the reference form for ``torch``, the static one for the others.
         precision: of weights and feature maps: ``fp32``, which ``auto`` is; ``fp16`` or ``bf16`` for ``torch``'s static
-            form and ``tensorrt``.
+            form and ``tensorrt``; ``bf16`` for ``openvino`` where the processor has it.
         input_size: (width, height) that all pictures are fitted into, static form only; None takes each picture's own.
 
     Raises:
@@ -207,6 +208,14 @@ def cpu_graph_engines() -> tuple[str, ...]:
     return tuple(name for name in ("openvino", "onnxruntime") if importlib.util.find_spec(name) is not None)
 
 
+def cpu_graph_backends() -> list[tuple[str, str]]:
+    """These engines with every precision that this processor has."""
+    from qdtrack_ros.inference.openvino_backend import openvino_precisions
+
+    names = cpu_graph_engines()
+    return [(name, one) for name in names for one in (openvino_precisions() if name == "openvino" else ("fp32",))]
+
+
 def _best_engine(device: torch.device, form: str) -> str:
     """The quickest one that is installed, by docs/deployment.md."""
     if device.type == "cpu" and form != "reference" and "openvino" in cpu_graph_engines():
@@ -220,8 +229,11 @@ def _check(engine: str, form: str, device: torch.device, precision: str, input_s
         raise EngineError(f"form reference runs in torch fp32 only, not in {engine} {precision}; use form static")
     if form == "reference" and input_size is not None:
         raise EngineError("form reference takes every picture in its own size; leave input_size out, or use static")
-    if engine in ("openvino", "onnxruntime") and precision != "fp32":
-        raise EngineError(f"engine {engine} runs in fp32 only, not in {precision}; engine torch has fp16 and bf16")
+    offered = _OFFERED.get(engine, PRECISIONS)
+    if precision not in offered:
+        raise EngineError(
+            f"engine {engine} runs in {' or '.join(offered)}, not in {precision}; engine torch has fp16 and bf16"
+        )
     if engine == "openvino" and device.type != "cpu":
         raise EngineError(f"engine openvino runs on the CPU, not on {device}; use device cpu, or engine torch")
 
@@ -239,7 +251,7 @@ def backend_of(engine: str, device: torch.device, precision: str, model_id: str)
     if engine == "openvino":
         from qdtrack_ros.inference.openvino_backend import openvino_backend
 
-        return openvino_backend()
+        return openvino_backend(precision)
     from qdtrack_ros.inference.torch_backend import torch_backend
 
     return torch_backend(device, precision)

@@ -13,25 +13,26 @@ import torch
 
 from qdtrack_ros.inference.onnx_file import onnx_bytes, require_onnx
 from qdtrack_ros.inference.static_engine import Backend
+from qdtrack_ros.inference.torch_backend import PRECISIONS
 from qdtrack_ros.inference.types import EngineError
 from qdtrack_ros.models.static import StaticQDTrack
 
 
-def openvino_backend() -> Backend:
+def openvino_backend(precision: str = "fp32") -> Backend:
     """Run graphs on the threads that PyTorch would take.
 
-    In float32 whatever the processor: OpenVINO would round coordinates to bfloat16 too, where that is quicker.
+    Args:
+        precision: ``fp32``, or ``bf16`` for weights and feature maps.
 
     Raises:
-        EngineError: OpenVINO or onnx is not installed.
+        EngineError: OpenVINO or onnx is not installed, or the processor cannot compute in bfloat16.
     """
-    try:
-        import openvino
-    except ImportError as error:
-        raise EngineError("engine openvino needs a package that is not installed: pip install openvino") from error
+    core = _core()
     require_onnx()
-    core = _core(openvino.Core)
+    if precision not in openvino_precisions():
+        raise EngineError(f"engine openvino has no {precision} on this processor; use precision fp32")
     settings = {
+        # What the graph says is bfloat16 stays so. Asked for bf16 here, OpenVINO would round coordinates to it, too.
         "INFERENCE_PRECISION_HINT": "f32",
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -42,11 +43,28 @@ def openvino_backend() -> Backend:
         model = core.read_model(io.BytesIO(onnx_bytes(form, batch)))
         return OpenVinoGraph(core.compile_model(model, "CPU", settings).create_infer_request())
 
-    return Backend("openvino cpu fp32", build, trim=True)
+    return Backend(f"openvino cpu {precision}", build, dtype=PRECISIONS[precision], trim=True)
+
+
+def openvino_precisions() -> tuple[str, ...]:
+    """Those that this processor computes in.
+
+    Raises:
+        EngineError: OpenVINO is not installed.
+    """
+    return ("fp32", "bf16") if "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else ("fp32",)
+
+
+def _core() -> Any:
+    try:
+        import openvino
+    except ImportError as error:
+        raise EngineError("engine openvino needs a package that is not installed: pip install openvino") from error
+    return _only_one(openvino.Core)
 
 
 @functools.cache
-def _core(make: Callable[[], Any]) -> Any:
+def _only_one(make: Callable[[], Any]) -> Any:
     """OpenVINO's core, one for the process and for ever.
 
     A core gives the thread that made it a stack for signal handlers, and takes it away with itself. Of two cores the

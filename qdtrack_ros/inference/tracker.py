@@ -64,6 +64,7 @@ class Tracker:
         engine: str = "auto",
         form: str = "auto",
         overrides: Mapping[str, Any] | None = None,
+        precision: str = "auto",
     ) -> Tracker:
         """Build a tracker from a preset.
 
@@ -76,12 +77,13 @@ class Tracker:
             form: see :func:`create_engine`.
             overrides: values laid over the preset and over the settings of public weights, e.g.
                 ``{"association.match_score": 0.6}``.
+            precision: see :func:`create_engine`.
 
         Raises:
             ConfigurationError, EngineError, CheckpointError: with what to do.
         """
         preset = load_preset(name_or_path, overrides, weights)
-        return cls(create_engine(preset, weights, device, engine, form), preset.association, preset.labels)
+        return cls(create_engine(preset, weights, device, engine, form, precision), preset.association, preset.labels)
 
     def __call__(self, frame: npt.NDArray[np.uint8], stamp_ns: int | None = None) -> Tracks:
         """Track the objects of the next frame.

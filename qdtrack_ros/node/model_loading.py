@@ -42,7 +42,7 @@ class PresetLoader(Protocol):
 class EngineFactory(Protocol):
     """Builds an engine, as qdtrack_ros.inference.engine.create_engine does."""
 
-    def __call__(self, preset: Any, weights: str | None, device: str, engine: str) -> Engine:
+    def __call__(self, preset: Any, weights: str | None, device: str, engine: str, precision: str) -> Engine:
         """Raises with what to do when the engine, the device or the weights cannot be had."""
         ...
 
@@ -70,22 +70,22 @@ def default_preset_loader(name_or_path: str, weights: str | None) -> NodePreset:
     return load_preset(name_or_path, weights=weights)
 
 
-def default_engine_factory(preset: Any, weights: str | None, device: str, engine: str) -> Engine:
+def default_engine_factory(preset: Any, weights: str | None, device: str, engine: str, precision: str) -> Engine:
     """The package's engines."""
     from qdtrack_ros.inference.engine import create_engine
 
-    return create_engine(preset, weights=weights, device=device, engine=engine)
+    return create_engine(preset, weights=weights, device=device, engine=engine, precision=precision)
 
 
 def load_model(values: Mapping[str, Any], preset_loader: PresetLoader, engine_factory: EngineFactory) -> LoadedModel:
-    """Build the engine that the parameters preset, weights, device and engine ask for, and run it once.
+    """Build the engine that the parameters preset, weights, device, engine and precision ask for, and run it once.
 
     Raises:
         Exception: whatever the factories raise; the engine is closed again when its first run fails.
     """
     weights = values["weights"] or None
     preset = preset_loader(values["preset"], weights)
-    engine = engine_factory(preset, weights, values["device"], values["engine"])
+    engine = engine_factory(preset, weights, values["device"], values["engine"], values["precision"])
     try:
         engine.warmup()
     except Exception:

@@ -110,19 +110,19 @@ def test_tasks_of_a_cluster_with_gpus_claim_one_each(cluster: Callable[[int], st
     ],
 )
 def test_what_needs_no_gpu_claims_none(device: str, engine: str, asked: float | None, claimed: float | None) -> None:
-    assert Model(load_preset("pedestrian"), None, device, engine, 1, asked).claimed_gpus == claimed
+    assert Model(load_preset("pedestrian"), None, device, engine, "auto", 1, asked).claimed_gpus == claimed
 
 
 def test_a_worker_refuses_two_sequences_of_one_name() -> None:
     video: Any = SimpleNamespace(source=None, sequence=FrameSequence("a", (), None, True), count=0)
-    task = Task(None, lambda _: [video, video], Model(load_preset("pedestrian"), None, "cpu", "auto", 1), ())
+    task = Task(None, lambda _: [video, video], Model(load_preset("pedestrian"), None, "cpu", "auto", "auto", 1), ())
     with pytest.raises(DataError, match="2 sequences are named a: track them with one job"):
         track_source(task)
 
 
 def test_a_numbered_gpu_is_for_ray_to_choose() -> None:
     with pytest.raises(ConfigurationError, match="'cuda:1', but Ray chooses"):
-        Model(load_preset("pedestrian"), None, "cuda:1", "auto", 1).claimed_gpus  # noqa: B018
+        Model(load_preset("pedestrian"), None, "cuda:1", "auto", "auto", 1).claimed_gpus  # noqa: B018
 
 
 def test_a_claim_that_no_machine_can_meet_is_told(

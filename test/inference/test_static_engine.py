@@ -14,6 +14,7 @@ import torch
 from qdtrack_ros.data.synthetic import street
 from qdtrack_ros.inference import static_engine
 from qdtrack_ros.inference.engine import EngineError, create_engine, opened
+from qdtrack_ros.inference.openvino_backend import openvino_precisions
 from qdtrack_ros.inference.preprocess import letterboxed_size
 from qdtrack_ros.inference.presets import load_preset
 from qdtrack_ros.inference.static_engine import StaticEngine
@@ -21,6 +22,7 @@ from qdtrack_ros.inference.tracker import Tracker
 from qdtrack_ros.models import QDTrack
 from qdtrack_ros.models.checkpoint import save_weights
 from qdtrack_ros.models.static import StaticQDTrack
+from qdtrack_ros.ops.boxes import pairwise_iou
 
 ENGINES = ["torch", "openvino", "onnxruntime"]
 
@@ -215,7 +217,7 @@ def test_combinations_that_cannot_be_had_are_refused(preset, weights):
         create_engine(preset, weights, "cpu", form="fast")
     with pytest.raises(EngineError, match="form reference runs in torch fp32 only, not in openvino fp32"):
         create_engine(preset, weights, "cpu", "openvino", "reference")
-    with pytest.raises(EngineError, match="engine openvino runs in fp32 only, not in fp16"):
+    with pytest.raises(EngineError, match="engine openvino runs in fp32 or bf16, not in fp16"):
         create_engine(preset, weights, "cpu", "openvino", precision="fp16")
     with pytest.raises(EngineError, match="every picture in its own size; leave input_size out"):
         create_engine(preset, weights, "cpu", "torch", "reference", input_size=(128, 96))
@@ -226,6 +228,38 @@ def test_half_precision_of_torch(preset, weights, pictures):
         assert engine.name == "torch cpu bf16 static"
         (found,) = engine.detect(pictures[:1]).detections
     assert found.is_finite and len(found.scores) > 3 and found.boxes.dtype == np.float32
+
+
+def test_bfloat16_of_openvino_finds_nearly_the_same():
+    pytest.importorskip("openvino")
+    if "bf16" not in openvino_precisions():
+        pytest.skip("this processor does not compute in bfloat16")
+    preset = load_preset("pedestrian")
+    picture = street(8, (640, 480)).frames[-1].load()
+    with (
+        opened(create_engine(preset, None, "cpu", "openvino")) as exact,
+        opened(create_engine(preset, None, "cpu", "openvino", precision="bf16")) as rounded,
+    ):
+        assert rounded.name == "openvino cpu bf16 static"
+        (expected,), (found,) = (engine.detect([picture]).detections for engine in (exact, rounded))
+    assert [(a.dtype, a.shape[1:]) for a in found] == [(a.dtype, a.shape[1:]) for a in expected]
+    sure = expected.scores > 0.7
+    overlaps = pairwise_iou(*(torch.from_numpy(boxes) for boxes in (expected.boxes[sure], found.boxes))).numpy()
+    assert sure.sum() >= 2 and (overlaps.max(axis=1) > 0.9).all()
+    pairs = expected.embeddings[sure], found.embeddings[overlaps.argmax(axis=1)]
+    cosines = (pairs[0] * pairs[1]).sum(1) / np.linalg.norm(pairs[0], axis=1) / np.linalg.norm(pairs[1], axis=1)
+    assert (cosines > 0.98).all()
+    # Weights and feature maps are rounded, coordinates are not: 8 bits would leave even numbers from 256 on.
+    assert not np.array_equal(found.scores, expected.scores[: len(found.scores)])
+    far = found.boxes[found.boxes > 256]
+    assert len(far) and (far % 2 != 0).any()
+
+
+def test_bfloat16_of_openvino_is_refused_where_it_would_be_emulated(preset, weights, monkeypatch):
+    pytest.importorskip("openvino")
+    monkeypatch.setattr("qdtrack_ros.inference.openvino_backend.openvino_precisions", lambda: ("fp32",))
+    with pytest.raises(EngineError, match="engine openvino has no bf16 on this processor; use precision fp32"):
+        create_engine(preset, weights, "cpu", "openvino", precision="bf16")
 
 
 def test_tracks_of_the_shipped_model_are_those_of_the_reference_form(engine_name):

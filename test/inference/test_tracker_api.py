@@ -107,6 +107,7 @@ def test_the_signature_is_the_documented_one():
         "engine": "auto",
         "form": "auto",
         "overrides": None,
+        "precision": "auto",
     }
     for form in ("auto", "reference"):
         assert Tracker.from_preset("pedestrian", engine="noop", form=form).labels == ("person",)

@@ -76,7 +76,7 @@ class ColourEngine:
         return Detections(np.array(boxes, np.float32), scores, np.array(labels, np.int64), found)
 
 
-def scripted_engine(preset: Any, weights: str | None, device: str, engine: str) -> ColourEngine:
+def scripted_engine(preset: Any, weights: str | None, device: str, engine: str, precision: str) -> ColourEngine:
     """An engine factory; weights may name a file, which must exist and gives the model its identity."""
     if weights is None:
         return ColourEngine()
