@@ -28,7 +28,7 @@ def onnxruntime_backend(device: torch.device) -> Backend:
     def build(form: StaticQDTrack, batch: int) -> OnnxRuntimeGraph:
         return OnnxRuntimeGraph(open_session(onnx_bytes(form, batch), device))
 
-    return Backend(f"onnxruntime {device} fp32", build, device, device.type == "cuda", trim=True)
+    return Backend(f"onnxruntime {device} fp32", build, device, None if device.type == "cuda" else 1, trim=True)
 
 
 class OnnxRuntimeGraph:

@@ -41,7 +41,7 @@ class Backend(NamedTuple):
         name: as in an engine's name, e.g. ``openvino cpu fp32``.
         build: makes a graph of a form for batches of a size.
         device: where the graphs run.
-        batched: whether pictures of one shape run as one batch; else one by one, which a CPU does as quickly.
+        at_once: how many pictures of one shape run together; what is left over runs one by one. None: all there are.
         pooling: the form's.
         dtype: the form's.
         trim: the form's.
@@ -50,7 +50,7 @@ class Backend(NamedTuple):
     name: str
     build: Callable[[StaticQDTrack, int], Graph]
     device: torch.device = torch.device("cpu")
-    batched: bool = False
+    at_once: int | None = 1
     pooling: str = "roi_align"
     dtype: torch.dtype = torch.float32
     trim: bool = False
@@ -113,8 +113,7 @@ class StaticEngine:
         found: list[Detections] = [Detections.empty(self.embedding_dim)] * len(images)
         times = np.zeros(3)
         for group in groups.values():
-            parts = [group] if self._backend.batched else [[slot] for slot in group]
-            for part in parts:
+            for part in _parts(group, self._backend.at_once):
                 times += self._detect(images, part, found)
         return EngineOutput(found, *(float(part) for part in 1e3 * times))
 
@@ -208,6 +207,14 @@ class StaticEngine:
         if what not in self._warned:
             self._warned.add(what)
             log.warning("%s: %s through the reference form", self.name, what)
+
+
+def _parts(group: Sequence[_Slot], at_once: int | None) -> list[Sequence[_Slot]]:
+    """What runs together of the pictures of one shape; see :class:`Backend`."""
+    if at_once is None:
+        return [group]
+    whole = len(group) - len(group) % at_once
+    return [*(group[at : at + at_once] for at in range(0, whole, at_once)), *([slot] for slot in group[whole:])]
 
 
 def static_form(

@@ -51,7 +51,7 @@ def tensorrt_backend(device: torch.device, precision: str, model_id: str) -> Bac
         return TensorRtGraph(library, engine, form.input_size, batch, device)
 
     name = f"{library_name(library)} {device} {precision}"
-    return Backend(name, build, device, batched=True, pooling=POOLING, dtype=PRECISIONS[precision])
+    return Backend(name, build, device, at_once=None, pooling=POOLING, dtype=PRECISIONS[precision])
 
 
 def cached_engine(key: EngineKey) -> bytes | None:

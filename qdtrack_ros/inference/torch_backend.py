@@ -23,7 +23,7 @@ def torch_backend(device: torch.device, precision: str = "fp32", compiled: bool 
         return EagerGraph(form, compiled)
 
     name = f"torch {device} {precision}{' compiled' if compiled else ''}"
-    return Backend(name, build, device, device.type == "cuda", dtype=PRECISIONS[precision])
+    return Backend(name, build, device, None if device.type == "cuda" else 1, dtype=PRECISIONS[precision])
 
 
 class EagerGraph:

@@ -51,6 +51,14 @@ def weights(preset, tmp_path):
 
 
 @pytest.fixture
+def threads():
+    """``threads(n)``: PyTorch's number, which the engines take theirs from."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def pictures(synthetic_image):
     """Of three sizes; the second is taller than wide, the third far longer than the input."""
     return [synthetic_image(1, 96, 128), synthetic_image(2, 200, 150), synthetic_image(3, 33, 517)]
@@ -228,6 +236,19 @@ def test_half_precision_of_torch(preset, weights, pictures):
         assert engine.name == "torch cpu bf16 static"
         (found,) = engine.detect(pictures[:1]).detections
     assert found.is_finite and len(found.scores) > 3 and found.boxes.dtype == np.float32
+
+
+def test_pictures_of_one_shape_run_together_as_they_do_alone(engine_name, threads):
+    threads(2)
+    frames = [frame.load() for frame in street(30, (320, 240)).frames]
+    pictures = [np.zeros_like(frames[0]), frames[9], frames[29]]  # two at once, and one left over
+    with opened(create_engine(load_preset("pedestrian"), None, "cpu", engine_name, form="static")) as engine:
+        together = [engine.detect(pictures).detections for _ in range(2)]
+        alone = [engine.detect([picture]).detections[0] for picture in pictures]
+    assert len({len(one.scores) for one in alone}) > 1
+    for found in together:
+        for one, expected in zip(found, alone, strict=True):
+            assert_same(one, expected)
 
 
 def test_bfloat16_of_openvino_finds_nearly_the_same():
