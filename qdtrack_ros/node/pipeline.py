@@ -22,11 +22,13 @@ from qdtrack_ros.node.session import TrackingSession
 from qdtrack_ros.node.settings import DiagnosticLimits, RuntimeSettings, class_indices
 from qdtrack_ros.node.state_keeper import StateKeeper
 from qdtrack_ros.node.worker import FrameWorker, Severity
-from qdtrack_ros.tracking import TrackerConfig
+from qdtrack_ros.tracking import AssociationConfig, TrackerConfig
 
 Report = Callable[[Severity, str, str], None]
 
 _TRACKER_PREFIX = "tracker."
+# Not all that begins so: a camera may have this name, and parameters of its own.
+_THRESHOLDS = frozenset(f"{_TRACKER_PREFIX}{field.name}" for field in fields(AssociationConfig))
 
 
 def tracker_config(preset: TrackerConfig, values: Mapping[str, Any]) -> TrackerConfig:
@@ -39,7 +41,7 @@ def tracker_config(preset: TrackerConfig, values: Mapping[str, Any]) -> TrackerC
     given = {
         name.removeprefix(_TRACKER_PREFIX): value
         for name, value in values.items()
-        if name.startswith(_TRACKER_PREFIX) and value is not None
+        if name in _THRESHOLDS and value is not None
     }
     foreign = [f"{_TRACKER_PREFIX}{name}" for name in given if name not in known]
     if foreign:

@@ -193,3 +193,10 @@ def test_a_state_that_breaks_the_reader_is_no_reason_not_to_start(rig, monkeypat
     monkeypatch.setattr(TrackingPipeline, "load_state", fail_oddly)
     rig.bring_to(INACTIVE)
     assert "not taken up, starting without tracks: KeyError" in capfd.readouterr().err
+
+
+def test_a_camera_may_be_called_tracker(rig):
+    rig.node.set_parameters([Parameter("cameras", value=["tracker"])])
+    rig.bring_to(ACTIVE)
+    assert rig.node.set_parameters([Parameter("tracker.match_score", value=0.7)])[0].successful
+    assert rig.node._configured.cameras["tracker"].session.config.match_score == 0.7
