@@ -200,3 +200,10 @@ def test_a_camera_may_be_called_tracker(rig):
     rig.bring_to(ACTIVE)
     assert rig.node.set_parameters([Parameter("tracker.match_score", value=0.7)])[0].successful
     assert rig.node._configured.cameras["tracker"].session.config.match_score == 0.7
+
+
+def test_every_change_of_state_is_told(rig, capfd):
+    rig.go("configure", "activate", "deactivate", "cleanup", "configure", "shutdown")
+    log = capfd.readouterr().err
+    places = [log.rindex(word) for word in ("active:", "deactivated:", "cleaned up:", "configured:", "shut down:")]
+    assert places == sorted(places)
