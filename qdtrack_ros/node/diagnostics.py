@@ -50,12 +50,14 @@ class EngineHealth(NamedTuple):
         model_id: hash of the weights.
         state: of the node's lifecycle.
         last_error: why the node fell back to unconfigured, or the last configure failed; empty otherwise.
+        state_fault: why the tracker's state could not be saved; empty otherwise.
     """
 
     name: str
     model_id: str
     state: str
     last_error: str
+    state_fault: str = ""
 
 
 def diagnostics_message(
@@ -129,11 +131,13 @@ def _engine_status(node: str, engine: EngineHealth) -> DiagnosticStatus:
         "model_id": engine.model_id,
         "resident_memory_mib": f"{resident_memory_mib():.0f}",
         "device_memory_mib": f"{device_memory_mib():.0f}",
-        "last_error": engine.last_error,
+        "last_error": engine.last_error or engine.state_fault,
     }
     running = engine.state in ("active", "inactive")
-    level = ERROR if engine.last_error else OK if running else WARN
+    level = ERROR if engine.last_error else OK if running and not engine.state_fault else WARN
     text = engine.last_error or (f"{engine.state}: {engine.name}" if running else f"the node is {engine.state}")
+    if engine.state_fault:
+        text = f"{text}; {engine.state_fault}"
     return DiagnosticStatus(
         level=level, name=f"{node}: engine", message=text, hardware_id=engine.name, values=_pairs(values)
     )

@@ -186,6 +186,8 @@ class TrackingPipeline:
             for io in self._io.values():
                 io.destroy()
         finally:
+            if self._keeper is not None:
+                self._keeper.release()
             self.model.engine.close()
 
     def reset(self) -> None:
@@ -213,7 +215,7 @@ class TrackingPipeline:
         """Write the state file; says what was written, empty when no file is configured.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: it cannot be written, or is another node's.
         """
         return self._keeper.save() if self._keeper is not None else ""
 
@@ -223,6 +225,7 @@ class TrackingPipeline:
         Raises:
             StateFileError: it is damaged, foreign or too old; nothing has changed.
             FileNotFoundError: it does not exist.
+            OSError: it is another node's.
         """
         return self._keeper.load() if self._keeper is not None else ""
 
@@ -239,6 +242,11 @@ class TrackingPipeline:
             result.append(CameraHealth(name, io.topic, figures, before, latency, stale, io.mismatches()))
             self._before[name] = figures
         return result
+
+    @property
+    def state_fault(self) -> str:
+        """Why the state could not be saved the last time; empty when it could, or no file is configured."""
+        return self._keeper.fault if self._keeper is not None else ""
 
     @property
     def limits(self) -> DiagnosticLimits:

@@ -219,6 +219,14 @@ def test_the_report_names_engine_and_cameras(state, error, level):
     assert camera["frames_received"] == "100" and camera["frames_lost"] == "0"
 
 
+def test_a_state_that_cannot_be_saved_is_a_warning_while_tracking_goes_on():
+    engine = EngineHealth("noop", "abc", "active", "", "the state cannot be written: no space left")
+    (status,) = diagnostics_message(Header(), "qdtrack", engine, [], DiagnosticLimits()).status
+    assert status.level == DiagnosticStatus.WARN
+    assert status.message == "active: noop; the state cannot be written: no space left"
+    assert {pair.key: pair.value for pair in status.values}["last_error"] == engine.state_fault
+
+
 def test_a_format_that_would_steer_the_terminal_is_told_harmlessly():
     camera = Camera("front", lambda payload, limit: None, TrackingSession(AssociationConfig()), ClockGuard(), None)
     text = "jpeg\n\x1b[2J\x1b[31mERROR \u202e" + "x" * 1000
