@@ -8,15 +8,19 @@ import pytest
 
 pytest.importorskip("rclpy", reason="rclpy is not installed: no message types")
 
+import cv2
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.serialization import serialize_message
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker
 
+from qdtrack_ros.data.image_errors import ImageError, ImageFault
 from qdtrack_ros.inference.types import Detections
 from qdtrack_ros.node import camera_io, messages
 from qdtrack_ros.node.camera import Camera, CameraFigures, DecodedImage, FrameResult
-from qdtrack_ros.node.camera_io import CameraIo, CameraOptions, ModelFacts
+from qdtrack_ros.node.camera_io import CameraIo, CameraOptions, ModelFacts, decoder
 from qdtrack_ros.node.clock_guard import ClockGuard
 from qdtrack_ros.node.diagnostics import CameraHealth, EngineHealth, camera_status, diagnostics_message
 from qdtrack_ros.node.frame_timing import LatencySummary
@@ -159,6 +163,22 @@ def test_nothing_is_drawn_for_nobody(drawn):
     node.publishers["front/image_annotated"].subscribers, node.publishers["front/markers"].subscribers = 0, 1
     topics.publish(frame(), 5.0)
     assert drawn == ["draw_tracks", "marker_message"] and len(node.publishers["front/markers"].sent) == 1
+
+
+@pytest.mark.parametrize("transport", ["raw", "compressed"])
+def test_a_frame_id_that_would_swell_every_track_is_refused(transport):
+    def message(length):
+        header = Header(frame_id="f" * length)
+        if transport == "raw":
+            return Image(header=header, height=1, width=1, step=3, encoding="bgr8", data=[1, 2, 3])
+        jpeg = cv2.imencode(".jpg", np.zeros((4, 4, 3), np.uint8))[1]
+        return CompressedImage(header=header, format="jpeg", data=jpeg.tobytes())
+
+    decode = decoder(transport)
+    assert len(decode(serialize_message(message(1024)), 100).header.frame_id) == 1024
+    with pytest.raises(ImageError, match="frame_id has 1025 characters, more than 1024") as refused:
+        decode(serialize_message(message(1025)), 100)
+    assert refused.value.kind is ImageFault.BAD_HEADER
 
 
 def health(received=100, dropped=0, before=(0, 0), faults=None, faults_before=None, p99=20.0, rate=30.0, **more):
