@@ -119,6 +119,11 @@ class Camera:
         """Store the newest frame; all a subscription callback does."""
         self.mailbox.put(frame)
 
+    def expect(self) -> None:
+        """Begin to expect frames: silence and rate count from now."""
+        self.mailbox.expect()
+        self.latency.restart()
+
     def note_lost(self, count: int) -> None:
         """Remember frames that were published and never arrived."""
         with self._faults_lock:

@@ -162,7 +162,7 @@ class CameraIo:
         info_topic = f"{self._camera.name}/camera_info"
         infos = self._node.create_subscription(CameraInfo, info_topic, self._take_camera_info, qos.image_input())
         self._subscriptions = [images, infos]
-        self._camera.mailbox.expect()
+        self._camera.expect()
 
     def unsubscribe(self) -> None:
         """Take no more images."""

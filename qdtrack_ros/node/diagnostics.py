@@ -31,6 +31,7 @@ class CameraHealth(NamedTuple):
         latency: of the last seconds.
         stale: why no frame comes, in words; empty while frames come.
         mismatches: nodes whose QoS does not fit, in words.
+        active: whether frames are expected at all.
     """
 
     name: str
@@ -40,6 +41,7 @@ class CameraHealth(NamedTuple):
     latency: LatencySummary
     stale: str
     mismatches: Sequence[str] = ()
+    active: bool = True
 
 
 class EngineHealth(NamedTuple):
@@ -92,7 +94,7 @@ def camera_status(node: str, camera: CameraHealth, limits: DiagnosticLimits) -> 
     return DiagnosticStatus(
         level=max((level for level, _ in findings), default=OK),
         name=f"{node}: camera {camera.name}",
-        message="; ".join(text for _, text in findings) or "tracking",
+        message="; ".join(text for _, text in findings) or ("tracking" if camera.active else "not tracking: inactive"),
         hardware_id=camera.name,
         values=_pairs(values),
     )
@@ -119,7 +121,7 @@ def _findings(camera: CameraHealth, limits: DiagnosticLimits) -> list[tuple[byte
     latency = camera.latency
     if limits.max_latency_ms and not math.isnan(latency.p99_ms) and latency.p99_ms > limits.max_latency_ms:
         findings.append((WARN, f"latency p99 {latency.p99_ms:.0f} ms, limit {limits.max_latency_ms:g} ms"))
-    if limits.min_rate_hz and latency.rate_hz < limits.min_rate_hz:
+    if camera.active and limits.min_rate_hz and latency.rate_hz < limits.min_rate_hz:
         findings.append((WARN, f"{latency.rate_hz:.1f} frames/s, limit {limits.min_rate_hz:g}"))
     return findings
 

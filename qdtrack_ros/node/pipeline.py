@@ -239,7 +239,7 @@ class TrackingPipeline:
                 stale = f"no frame on {io.topic} for {figures.silent_s:.1f} s; {io.publishers_found()}"
             before = self._before.get(name)
             latency = camera.latency.summary()
-            result.append(CameraHealth(name, io.topic, figures, before, latency, stale, io.mismatches()))
+            result.append(CameraHealth(name, io.topic, figures, before, latency, stale, io.mismatches(), active))
             self._before[name] = figures
         return result
 

@@ -219,6 +219,11 @@ def test_a_low_rate_warns_when_a_limit_is_set():
     assert camera_status("qdtrack", health(rate=21.0), limits).level == DiagnosticStatus.OK
 
 
+def test_a_camera_of_an_inactive_node_is_neither_tracking_nor_slow():
+    status = camera_status("qdtrack", health(rate=0.0, active=False), DiagnosticLimits(min_rate_hz=20.0))
+    assert status.level == DiagnosticStatus.OK and status.message == "not tracking: inactive"
+
+
 @pytest.mark.parametrize(
     ("state", "error", "level"),
     [

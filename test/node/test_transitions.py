@@ -207,3 +207,12 @@ def test_every_change_of_state_is_told(rig, capfd):
     log = capfd.readouterr().err
     places = [log.rindex(word) for word in ("active:", "deactivated:", "cleaned up:", "configured:", "shut down:")]
     assert places == sorted(places)
+
+
+def test_rates_count_from_each_activation(rig):
+    rig.bring_to(INACTIVE)
+    latency = rig.node._configured.cameras["camera"].latency
+    latency.add(5.0)
+    began = latency._began_s = latency._began_s - 3600  # so long ago was it configured
+    rig.go("activate")
+    assert latency._began_s >= began + 3600 and latency.summary().rate_hz == 0.0
