@@ -92,6 +92,7 @@ class TrackerNode(LifecycleNode):
                 super(TrackerNode, self).on_deactivate(state)
                 raise
             self._active = True
+            self._last_error = ""  # of an activation that failed
             self.get_logger().info(f"active: waiting for images on {', '.join(self._configured.topics)}")
 
         return self._guarded("activate", activate, FAILURE)

@@ -138,8 +138,10 @@ def test_a_failing_activate_stays_inactive_and_stops_what_began(rig, monkeypatch
     assert rig.go("activate") == [FAILURE] and rig.state == INACTIVE
     assert rig.node._pipeline._worker is None and not rig.node._active
     assert rig.node.get_publishers_info_by_topic("camera/tracks") and not list(rig.node.subscriptions)[2:]
+    assert rig.node._last_error == "activate failed: told to fail"
     monkeypatch.undo()
     assert rig.go("activate", "deactivate", "activate") == [SUCCESS] * 3
+    assert not rig.node._last_error, "the diagnostics would call a node that works broken"
 
 
 @pytest.mark.parametrize("where", ["deactivate", "cleanup", "shutdown"])
