@@ -8,7 +8,10 @@ ros2 launch qdtrack_ros qdtrack.launch.py --show-args
 from __future__ import annotations
 
 import os
+from pathlib import Path
+from typing import Any
 
+import yaml
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
@@ -64,6 +67,16 @@ def arguments() -> list[DeclareLaunchArgument]:
     ]
 
 
+def cameras_in(tree: Any) -> list[str]:
+    """The parameter `cameras` of a parameter file's content, under whatever node or namespace; empty without one."""
+    if not isinstance(tree, dict):
+        return []
+    parameters = tree.get("ros__parameters")
+    if isinstance(parameters, dict) and parameters.get("cameras"):
+        return [str(name) for name in parameters["cameras"]]
+    return next(filter(None, map(cameras_in, tree.values())), [])
+
+
 def nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """The tracker and RViz. Arguments left empty leave the parameter file's value alone."""
 
@@ -71,7 +84,8 @@ def nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         return LaunchConfiguration(name).perform(context)
 
     cameras = [name.strip() for name in value("cameras").split(",") if name.strip()]
-    camera = cameras[0] if cameras else "camera"
+    in_file = [] if cameras else cameras_in(yaml.safe_load(Path(value("params_file")).read_text(encoding="utf-8")))
+    camera = [*cameras, *in_file, "camera"][0]  # the node's default is `camera`, too
     overrides: dict[str, object] = {"use_sim_time": value("use_sim_time") == "true"}
     if cameras:
         overrides["cameras"] = cameras

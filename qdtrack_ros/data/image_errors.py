@@ -14,6 +14,7 @@ class ImageFault(str, enum.Enum):
     UNKNOWN_ENCODING = "unknown_encoding"
     OVERSIZED = "oversized"
     UNDECODABLE = "undecodable"
+    BAD_HEADER = "bad_header"
 
 
 class ImageError(ValueError):

@@ -153,7 +153,7 @@ def create_engine(
             finds nothing and measures everything around the network; or ``auto``: on the CPU ``openvino`` where it
             and onnx are installed, else ``torch``; on CUDA ``torch``.
         form: ``reference``: eager, any picture size. ``static``: fixed shapes, a graph for each size of input.
-            ``auto``: the reference form for ``torch``, the static one for the others.
+            ``auto``: the reference form for ``torch`` in fp32 without an `input_size`, else the static one.
         precision: of weights and feature maps: ``fp32``, which ``auto`` is; ``fp16`` or ``bf16`` for ``torch``'s static
             form and ``tensorrt``; ``bf16`` for ``openvino`` where the processor has it.
         input_size: (width, height) that all pictures are fitted into, static form only; None takes each picture's own.
@@ -174,9 +174,9 @@ def create_engine(
     chosen = choose_device(device)
     if engine == "auto":
         engine = _best_engine(chosen, form)
-    if form == "auto":
-        form = "reference" if engine == "torch" and precision == "auto" and input_size is None else "static"
     precision = "fp32" if precision == "auto" else precision
+    if form == "auto":
+        form = "reference" if engine == "torch" and precision == "fp32" and input_size is None else "static"
     _check(engine, form, chosen, precision, input_size)
     network, model_id = load_network(preset, weights)
     built: Engine = (

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from qdtrack_ros.node.clock_guard import TIME_JUMP, ClockGuard
 from qdtrack_ros.node.frame_timing import FrameTimes, LatencyWindow
+from qdtrack_ros.node.log_text import harmless
 from qdtrack_ros.node.mailbox import Mailbox, MailboxCounts
 from qdtrack_ros.node.session import TrackedFrame, TrackerConfig, TrackingSession
 
@@ -119,6 +120,11 @@ class Camera:
         """Store the newest frame; all a subscription callback does."""
         self.mailbox.put(frame)
 
+    def expect(self) -> None:
+        """Begin to expect frames: silence and rate count from now."""
+        self.mailbox.expect()
+        self.latency.restart()
+
     def note_lost(self, count: int) -> None:
         """Remember frames that were published and never arrived."""
         with self._faults_lock:
@@ -139,9 +145,7 @@ class Camera:
     def note_image(self, image: DecodedImage) -> str:
         """What to tell when the images begin, or change size or encoding; empty while they stay as they are."""
         height, width = image.pixels.shape[:2]
-        # From the network, and a compressed image's format is any text: for log and diagnostics, a word or two of it.
-        words = " ".join(image.encoding.split())[:40]
-        encoding = "".join(letter if letter.isprintable() else "?" for letter in words)
+        encoding = harmless(image.encoding, 40)  # a compressed image's format is any text
         before, self._image = self._image, f"{width} x {height} {encoding}"
         if not before:
             return f"first image, {self._image}"

@@ -18,11 +18,13 @@ from rclpy.qos import QoSProfile, qos_policy_name_from_kind
 from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 from visualization_msgs.msg import MarkerArray
 
 from qdtrack_ros.data.compressed_codec import decode_compressed
 from qdtrack_ros.data.image_codec import BgrImage, decode_image
+from qdtrack_ros.data.image_errors import ImageError, ImageFault
 from qdtrack_ros.inference.drawing import draw_tracks
 from qdtrack_ros.msg import EmbeddingArray, FrameTiming, TrackArray
 from qdtrack_ros.node import endpoints, messages, qos
@@ -57,18 +59,35 @@ class ModelFacts(NamedTuple):
     embedding_dim: int
 
 
+_MAX_FRAME_ID = 1024  # characters
+
+
+def checked_header(header: Header) -> Header:
+    """The header, to be copied to every output and to each track in it.
+
+    Raises:
+        ImageError: BAD_HEADER, its frame_id is so long that the outputs would be many times the image.
+    """
+    if len(header.frame_id) > _MAX_FRAME_ID:
+        text = f"frame_id has {len(header.frame_id)} characters, more than {_MAX_FRAME_ID}; look at the camera driver"
+        raise ImageError(ImageFault.BAD_HEADER, text)
+    return header
+
+
 def decoder(transport: str) -> Callable[[bytes, int], DecodedImage]:
     """Turns the serialized messages of a transport into pictures."""
 
     def decode_raw(payload: bytes, max_pixels: int) -> DecodedImage:
         message = deserialize_message(payload, Image)
+        header = checked_header(message.header)
         pixels = decode_image(message, max_pixels)
-        return DecodedImage(message.header, messages.stamp_nanoseconds(message.header), pixels, message.encoding)
+        return DecodedImage(header, messages.stamp_nanoseconds(header), pixels, message.encoding)
 
     def decode_packed(payload: bytes, max_pixels: int) -> DecodedImage:
         message = deserialize_message(payload, CompressedImage)
+        header = checked_header(message.header)
         pixels = decode_compressed(message, max_pixels)
-        return DecodedImage(message.header, messages.stamp_nanoseconds(message.header), pixels, message.format)
+        return DecodedImage(header, messages.stamp_nanoseconds(header), pixels, message.format)
 
     return decode_packed if transport == "compressed" else decode_raw
 
@@ -143,7 +162,7 @@ class CameraIo:
         info_topic = f"{self._camera.name}/camera_info"
         infos = self._node.create_subscription(CameraInfo, info_topic, self._take_camera_info, qos.image_input())
         self._subscriptions = [images, infos]
-        self._camera.mailbox.expect()
+        self._camera.expect()
 
     def unsubscribe(self) -> None:
         """Take no more images."""

@@ -31,6 +31,7 @@ class CameraHealth(NamedTuple):
         latency: of the last seconds.
         stale: why no frame comes, in words; empty while frames come.
         mismatches: nodes whose QoS does not fit, in words.
+        active: whether frames are expected at all.
     """
 
     name: str
@@ -40,6 +41,7 @@ class CameraHealth(NamedTuple):
     latency: LatencySummary
     stale: str
     mismatches: Sequence[str] = ()
+    active: bool = True
 
 
 class EngineHealth(NamedTuple):
@@ -50,12 +52,14 @@ class EngineHealth(NamedTuple):
         model_id: hash of the weights.
         state: of the node's lifecycle.
         last_error: why the node fell back to unconfigured, or the last configure failed; empty otherwise.
+        state_fault: why the tracker's state could not be saved; empty otherwise.
     """
 
     name: str
     model_id: str
     state: str
     last_error: str
+    state_fault: str = ""
 
 
 def diagnostics_message(
@@ -90,7 +94,7 @@ def camera_status(node: str, camera: CameraHealth, limits: DiagnosticLimits) -> 
     return DiagnosticStatus(
         level=max((level for level, _ in findings), default=OK),
         name=f"{node}: camera {camera.name}",
-        message="; ".join(text for _, text in findings) or "tracking",
+        message="; ".join(text for _, text in findings) or ("tracking" if camera.active else "not tracking: inactive"),
         hardware_id=camera.name,
         values=_pairs(values),
     )
@@ -117,7 +121,7 @@ def _findings(camera: CameraHealth, limits: DiagnosticLimits) -> list[tuple[byte
     latency = camera.latency
     if limits.max_latency_ms and not math.isnan(latency.p99_ms) and latency.p99_ms > limits.max_latency_ms:
         findings.append((WARN, f"latency p99 {latency.p99_ms:.0f} ms, limit {limits.max_latency_ms:g} ms"))
-    if limits.min_rate_hz and latency.rate_hz < limits.min_rate_hz:
+    if camera.active and limits.min_rate_hz and latency.rate_hz < limits.min_rate_hz:
         findings.append((WARN, f"{latency.rate_hz:.1f} frames/s, limit {limits.min_rate_hz:g}"))
     return findings
 
@@ -129,11 +133,13 @@ def _engine_status(node: str, engine: EngineHealth) -> DiagnosticStatus:
         "model_id": engine.model_id,
         "resident_memory_mib": f"{resident_memory_mib():.0f}",
         "device_memory_mib": f"{device_memory_mib():.0f}",
-        "last_error": engine.last_error,
+        "last_error": engine.last_error or engine.state_fault,
     }
     running = engine.state in ("active", "inactive")
-    level = ERROR if engine.last_error else OK if running else WARN
+    level = ERROR if engine.last_error else OK if running and not engine.state_fault else WARN
     text = engine.last_error or (f"{engine.state}: {engine.name}" if running else f"the node is {engine.state}")
+    if engine.state_fault:
+        text = f"{text}; {engine.state_fault}"
     return DiagnosticStatus(
         level=level, name=f"{node}: engine", message=text, hardware_id=engine.name, values=_pairs(values)
     )

@@ -9,13 +9,16 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSCompatibility, QoSProfile, qos_check_compatible
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
+from qdtrack_ros.node.log_text import harmless
+
 
 def publishers_found(node: Node, topic: str, type_name: str) -> str:
     """The publishers of a topic with their QoS, and their type where it is not `type_name`."""
     found = node.get_publishers_info_by_topic(topic)
     if not found:
         return "no publisher found"
-    names = (_name(info) + ("" if info.topic_type == type_name else f" of type {info.topic_type}") for info in found)
+    types = ("" if info.topic_type == type_name else f" of type {harmless(info.topic_type, 200)}" for info in found)
+    names = map("".join, zip(map(_name, found), types, strict=True))
     return f"publishers found: {', '.join(names)}"
 
 
@@ -63,4 +66,4 @@ def _name(info: TopicEndpointInfo) -> str:
 def _node_name(info: TopicEndpointInfo) -> str:
     if "_UNKNOWN_" in info.node_name:  # the middleware's word for a node that was killed, or not yet introduced
         return "a node without a name (just started, or killed)"
-    return f"{info.node_namespace.rstrip('/')}/{info.node_name}"
+    return harmless(f"{info.node_namespace.rstrip('/')}/{info.node_name}", 200)

@@ -58,6 +58,12 @@ class LatencyWindow:
         self._lock = threading.Lock()
         self._began_s = time.monotonic()
 
+    def restart(self) -> None:
+        """Forget all frames: the rate counts from now."""
+        with self._lock:
+            self._samples.clear()
+            self._began_s = time.monotonic()
+
     def add(self, latency_ms: float, now_s: float | None = None) -> None:
         """Add a frame published now (or at the monotonic time `now_s`)."""
         with self._lock:

@@ -50,7 +50,11 @@ class HealthReporter:
         cameras = pipeline.health(active) if pipeline is not None else []
         engine = pipeline.model.engine if pipeline is not None else None
         health = EngineHealth(
-            engine.name if engine else "", engine.model_id if engine else "", state, self._last_error()
+            engine.name if engine else "",
+            engine.model_id if engine else "",
+            state,
+            self._last_error(),
+            pipeline.state_fault if pipeline is not None else "",
         )
         limits = pipeline.limits if pipeline is not None else DiagnosticLimits()
         header = Header(stamp=self._node.get_clock().now().to_msg())

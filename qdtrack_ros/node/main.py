@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from qdtrack_ros.node.library_log import in_node_log
 from qdtrack_ros.node.log_throttle import LogThrottle
 from qdtrack_ros.node.model_loading import (
     EngineFactory,
@@ -77,7 +78,8 @@ def main(
             print(f"tracker_node cannot start: {error}", file=sys.stderr)
             rclpy.try_shutdown()
             return 2
-        _serve(node, signals)
+        with in_node_log(node.get_logger()):
+            _serve(node, signals)
     return 0
 
 

@@ -106,6 +106,8 @@ class NodeParameters:
             expected = spec.type if not spec.allowed else f"{spec.type}, {spec.allowed}"
             raise ValueError(f"parameter {name} cannot be used: {error}; expected {expected}") from error
         value = self[name]
+        if value is None and spec.default is not None:
+            value = []  # so it was given: an empty list has no type, and ROS takes it for no value at all
         reason = spec.refuse(value) if value is not None else None
         if reason:
             raise ValueError(f"parameter {reason}")

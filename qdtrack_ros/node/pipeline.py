@@ -22,11 +22,13 @@ from qdtrack_ros.node.session import TrackingSession
 from qdtrack_ros.node.settings import DiagnosticLimits, RuntimeSettings, class_indices
 from qdtrack_ros.node.state_keeper import StateKeeper
 from qdtrack_ros.node.worker import FrameWorker, Severity
-from qdtrack_ros.tracking import TrackerConfig
+from qdtrack_ros.tracking import AssociationConfig, TrackerConfig
 
 Report = Callable[[Severity, str, str], None]
 
 _TRACKER_PREFIX = "tracker."
+# Not all that begins so: a camera may have this name, and parameters of its own.
+_THRESHOLDS = frozenset(f"{_TRACKER_PREFIX}{field.name}" for field in fields(AssociationConfig))
 
 
 def tracker_config(preset: TrackerConfig, values: Mapping[str, Any]) -> TrackerConfig:
@@ -39,7 +41,7 @@ def tracker_config(preset: TrackerConfig, values: Mapping[str, Any]) -> TrackerC
     given = {
         name.removeprefix(_TRACKER_PREFIX): value
         for name, value in values.items()
-        if name.startswith(_TRACKER_PREFIX) and value is not None
+        if name in _THRESHOLDS and value is not None
     }
     foreign = [f"{_TRACKER_PREFIX}{name}" for name in given if name not in known]
     if foreign:
@@ -184,6 +186,8 @@ class TrackingPipeline:
             for io in self._io.values():
                 io.destroy()
         finally:
+            if self._keeper is not None:
+                self._keeper.release()
             self.model.engine.close()
 
     def reset(self) -> None:
@@ -211,7 +215,7 @@ class TrackingPipeline:
         """Write the state file; says what was written, empty when no file is configured.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: it cannot be written, or is another node's.
         """
         return self._keeper.save() if self._keeper is not None else ""
 
@@ -221,6 +225,7 @@ class TrackingPipeline:
         Raises:
             StateFileError: it is damaged, foreign or too old; nothing has changed.
             FileNotFoundError: it does not exist.
+            OSError: it is another node's.
         """
         return self._keeper.load() if self._keeper is not None else ""
 
@@ -234,9 +239,14 @@ class TrackingPipeline:
                 stale = f"no frame on {io.topic} for {figures.silent_s:.1f} s; {io.publishers_found()}"
             before = self._before.get(name)
             latency = camera.latency.summary()
-            result.append(CameraHealth(name, io.topic, figures, before, latency, stale, io.mismatches()))
+            result.append(CameraHealth(name, io.topic, figures, before, latency, stale, io.mismatches(), active))
             self._before[name] = figures
         return result
+
+    @property
+    def state_fault(self) -> str:
+        """Why the state could not be saved the last time; empty when it could, or no file is configured."""
+        return self._keeper.fault if self._keeper is not None else ""
 
     @property
     def limits(self) -> DiagnosticLimits:

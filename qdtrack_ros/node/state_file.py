@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
+import os
 import time
 import zipfile
 from collections.abc import Mapping
@@ -22,6 +24,55 @@ CameraStates = Mapping[str, Mapping[str, np.ndarray]]
 
 class StateFileError(ValueError):
     """A state file that is not taken up; the message says why."""
+
+
+class StateClaim:
+    """Tells one node from another: two that keep their state in one file would give out the same ids.
+
+    The claim is a lock on the file itself, which ends with the process, however that ends. It is none on a file system
+    that knows no locks. Not thread-safe.
+
+    Args:
+        path: the state file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    def take(self) -> None:
+        """Claim the file as it is now, if there is one; to be called again when another has taken its place.
+
+        Raises:
+            OSError: another node has claimed it; says what to do.
+        """
+        try:
+            if not self._path.is_file() or self._has(self._path.stat()):
+                return
+            descriptor = os.open(self._path, os.O_RDWR)
+        except OSError:  # whoever reads or writes the file says better what is wrong with it
+            return
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise OSError(
+                f"{self._path} is in use by another node, and both would give out the same ids; give each a state.path "
+                "of its own"
+            ) from error
+        except OSError:
+            pass  # no locks here
+        self.release()
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Leave the file to others."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _has(self, found: os.stat_result) -> bool:
+        return self._descriptor is not None and os.path.samestat(os.fstat(self._descriptor), found)
 
 
 class SavedState(NamedTuple):

@@ -11,7 +11,7 @@ import numpy as np
 
 from qdtrack_ros.node.camera import Camera
 from qdtrack_ros.node.settings import RuntimeSettings
-from qdtrack_ros.node.state_file import StateFileError, load_state, save_state
+from qdtrack_ros.node.state_file import StateClaim, StateFileError, load_state, save_state
 
 # A file written while tracking goes on must not give ids out again that were given out between it and a kill: in the
 # file the counter of ids is ahead by this much, and it is written anew before half of them are used up.
@@ -23,6 +23,8 @@ _NEXT_ID = "tracker.next_id"
 class StateKeeper:
     """Saves and takes up. `save` and `load` may be called from any thread.
 
+    From the first of them until `release` the file is claimed: a second node that is given the same one is refused.
+
     Args:
         path: the state file.
         model_id: hash of the weights.
@@ -30,6 +32,9 @@ class StateKeeper:
         state_lock: held while a tracker steps.
         settings: gives the current settings.
         on_failure: told in words when a save in the background failed.
+
+    Attributes:
+        fault: why the last save failed, empty when it did not.
     """
 
     def __init__(
@@ -47,6 +52,8 @@ class StateKeeper:
         self._state_lock = state_lock
         self._settings = settings
         self._on_failure = on_failure
+        self.fault = ""
+        self._claim = StateClaim(path)
         self._file_lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -66,14 +73,29 @@ class StateKeeper:
             self._thread.join()
             self._thread = None
 
+    def release(self) -> None:
+        """Leave the file to other nodes."""
+        with self._file_lock:
+            self._claim.release()
+
     def save(self) -> str:
         """Write the file; says what was written.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: it cannot be written, or is another node's.
         """
+        try:
+            text = self._save()
+        except OSError as error:
+            self.fault = f"the state cannot be written: {error}"
+            raise
+        self.fault = ""
+        return text
+
+    def _save(self) -> str:
         reserve = _RESERVED_IDS if self._thread is not None else 0
         with self._file_lock:
+            self._claim.take()
             with self._state_lock:
                 states = {name: camera.session.state_dict() for name, camera in self._cameras.items()}
                 # After a reset the counter is lower than before, so what was reserved is taken anew each time.
@@ -81,6 +103,7 @@ class StateKeeper:
             for state in states.values():
                 state[_NEXT_ID] = state[_NEXT_ID] + np.int64(reserve)
             save_state(self._path, self._model_id, states)
+            self._claim.take()  # another file has the name now
         return f"state of {len(states)} camera(s) written to {self._path}"
 
     def load(self) -> str:
@@ -89,7 +112,10 @@ class StateKeeper:
         Raises:
             StateFileError: it is damaged, foreign or too old; nothing has changed.
             FileNotFoundError: it does not exist.
+            OSError: it is another node's.
         """
+        with self._file_lock:
+            self._claim.take()
         saved = load_state(self._path, self._model_id, self._settings().state_max_age_s)
         known = {name: state for name, state in saved.cameras.items() if name in self._cameras}
         if not known:

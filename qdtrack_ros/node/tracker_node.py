@@ -92,6 +92,7 @@ class TrackerNode(LifecycleNode):
                 super(TrackerNode, self).on_deactivate(state)
                 raise
             self._active = True
+            self._last_error = ""  # of an activation that failed
             self.get_logger().info(f"active: waiting for images on {', '.join(self._configured.topics)}")
 
         return self._guarded("activate", activate, FAILURE)
@@ -109,7 +110,12 @@ class TrackerNode(LifecycleNode):
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free the engine and all tracks."""
-        return self._guarded("cleanup", self._release, ERROR)
+
+        def clean_up() -> None:
+            self._release()
+            self.get_logger().info("cleaned up: engine and tracks are gone")
+
+        return self._guarded("cleanup", clean_up, ERROR)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop, save and free, from any state."""
@@ -121,6 +127,7 @@ class TrackerNode(LifecycleNode):
                 self._save()  # the age of a state counts from the end of its node, not from its deactivation
             self._release()
             self._finalized = True
+            self.get_logger().info("shut down: engine and tracks are gone")
 
         return self._guarded("shutdown", shut_down, ERROR)
 

@@ -167,6 +167,8 @@ def test_auto_takes_openvino_where_it_is_installed_and_its_name_says_so(preset, 
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert create_engine(preset, weights, "cpu").name == "torch cpu fp32"
     assert create_engine(preset, weights, "cpu", form="static").name == "torch cpu fp32 static"
+    assert create_engine(preset, weights, "cpu", precision="fp32").name == "torch cpu fp32", "what auto is, named"
+    assert create_engine(preset, weights, "cpu", precision="bf16").name == "torch cpu bf16 static"
 
 
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime"])

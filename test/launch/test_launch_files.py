@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FILES = sorted((ROOT / "launch").glob("*.launch.py"))
@@ -170,6 +171,32 @@ def test_empty_arguments_leave_the_parameter_file_alone(start: Start, tmp_path: 
     assert not any("image_raw" in word for word in seen["arguments"])
     assert "cameras" not in seen["parameters"][-1]
     assert "autostart" not in seen["parameters"][-1]
+
+
+def test_the_first_camera_may_come_from_the_parameter_file(launch: Callable[..., Any], tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("/**:\n  ros__parameters:\n    cameras: [front, rear]\n", encoding="utf-8")
+    seen = launch("qdtrack.launch.py", params_file=str(file), image_topic="/driver/image", rviz="true")
+    assert "front/image_raw:=/driver/image" in seen["tracker_node"][0]["arguments"]
+    assert "/camera/markers:=/front/markers" in seen["rviz2"][0]["arguments"]
+
+
+@pytest.mark.parametrize(
+    ("text", "cameras"),
+    [
+        ("/**:\n  ros__parameters:\n    cameras: [front, rear]\n", ["front", "rear"]),
+        ("/robot:\n  qdtrack:\n    ros__parameters: {confirm_hits: 3, cameras: [front]}\n", ["front"]),
+        ("a:\n  ros__parameters: {confirm_hits: 3}\nb:\n  ros__parameters: {cameras: [rear]}\n", ["rear"]),
+        ("/**:\n  ros__parameters:\n    confirm_hits: 3\n", []),
+        ("", []),
+    ],
+)
+def test_cameras_are_found_in_a_parameter_file(text: str, cameras: list[str]) -> None:
+    source = (ROOT / "launch" / "qdtrack.launch.py").read_text(encoding="utf-8")
+    (function,) = (node for node in ast.parse(source).body if getattr(node, "name", "") == "cameras_in")
+    names: dict[str, Any] = {"Any": Any}
+    exec(ast.unparse(function), names)  # without the rest, which needs a ROS install
+    assert names["cameras_in"](yaml.safe_load(text)) == cameras
 
 
 def test_rviz_shows_the_first_camera_of_this_namespace(launch: Callable[..., Any]) -> None:

@@ -55,7 +55,7 @@ def image(stamp_ns: int, pixels: np.ndarray | None = None, **fields: Any) -> Ima
     height, width = pixels.shape[:2]
     values = {"height": height, "width": width, "encoding": "bgr8", "step": 3 * width, **fields}
     data = values.pop("data", pixels.tobytes())
-    header = Header(stamp=time_message(stamp_ns), frame_id="optical frame/ä")
+    header = Header(stamp=time_message(stamp_ns), frame_id=values.pop("frame_id", "optical frame/ä"))
     return Image(header=header, data=array.array("B", data), **values)
 
 

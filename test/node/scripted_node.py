@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 from collections.abc import Sequence
@@ -84,7 +85,12 @@ def scripted_engine(preset: Any, weights: str | None, device: str, engine: str, 
 
 
 def scripted_preset(name_or_path: str, weights: str | None) -> ScriptedPreset:
-    """A preset loader; ``tao`` has the TAO variant of the association, others the usual one; ``slow`` never ends."""
+    """A preset loader; ``tao`` has the TAO variant of the association, others the usual one; ``slow`` never ends.
+
+    ``telling`` warns as the package's other parts do.
+    """
+    if name_or_path == "telling":
+        logging.getLogger("qdtrack_ros.models.checkpoint").warning("the embedding head\nis untrained")
     while name_or_path == "slow":
         threading.Event().wait(0.1)
     return ScriptedPreset(association=TaoConfig()) if name_or_path == "tao" else ScriptedPreset()

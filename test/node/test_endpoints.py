@@ -23,3 +23,15 @@ def test_a_publisher_whose_node_was_killed_is_named_in_words():
     text = publishers_found(node, "/camera/image_raw", "t")
     assert text.startswith("publishers found: /robot/driver (best_effort), a node without a name")
     assert "UNKNOWN" not in text
+
+
+def test_names_from_the_network_do_not_steer_the_terminal():
+    found = SimpleNamespace(
+        node_namespace="/a",
+        node_name="b\n[ERROR] \x1b[2J" + "c" * 900,
+        topic_type="t\x1b[31m" + "u" * 900,
+        qos_profile=qos.image_input("reliable"),
+    )
+    text = publishers_found(SimpleNamespace(get_publishers_info_by_topic=lambda topic: [found]), "/x", "t")
+    assert text.startswith("publishers found: /a/b [ERROR] ?[2Jccc") and " of type t?[31muuu" in text
+    assert text.isprintable() and len(text) < 500

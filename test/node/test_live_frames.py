@@ -130,6 +130,7 @@ BAD = {
     "unknown_encoding": {"encoding": "no such encoding"},
     "oversized": {"width": 1000, "height": 1000, "step": 3000},
     "undecodable": {"encoding": "yuv422", "width": 5, "step": 10},
+    "bad_header": {"frame_id": "f" * 1025},
 }
 
 

@@ -12,6 +12,8 @@ import pytest
 
 pytest.importorskip("rclpy", reason="rclpy is not installed: no ROS graph to test on")
 
+from rclpy.parameter_client import AsyncParameterClient
+
 ROOT = Path(__file__).resolve().parents[2]
 POLICY = ROOT / "config" / "sros2" / "qdtrack.policy.xml"
 # Names that the policy grants for settings which this node does not have: by topic, the setting.
@@ -85,6 +87,15 @@ def test_others_reach_only_names_that_the_node_has(graph):
     results = {name for name in graph["publish"] if name.startswith("/camera/")}
     for enclave in ("/qdtrack/camera", "/qdtrack/consumer", "/qdtrack/operator"):
         assert not granted(enclave)["publish"] & results, "only the tracker may publish tracks"
+
+
+def test_the_operator_has_what_the_tools_of_ros2_use(connect):
+    node = connect("tools").node
+    AsyncParameterClient(node, "/qdtrack")  # what `ros2 param` is made of: it waits until all its services are there
+    clients = {client.service_name for client in node.clients}
+    assert len(clients) == 6
+    lifecycle = {f"/qdtrack/{name}" for name in ("get_available_transitions", "get_state", "change_state")}
+    assert clients | lifecycle <= granted("/qdtrack/operator")["request"]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="sockets are read from /proc, which only Linux has")

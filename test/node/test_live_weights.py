@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,10 @@ def test_public_weights_by_name_want_their_preset_and_their_hash(start_node, con
     assert client.state == "unconfigured"
     assert node.end() == 0
     assert "Traceback" not in node.log
+
+
+def test_what_loading_warns_of_stands_in_the_nodes_log(start_node):
+    node = start_node("-p", "preset:=telling")
+    node.wait_for("active:")
+    assert re.search(r"^\[WARN\] .*\[qdtrack\]: the embedding head is untrained$", node.log, re.MULTILINE)
+    assert node.log.count("untrained") == 1

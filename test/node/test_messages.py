@@ -8,15 +8,19 @@ import pytest
 
 pytest.importorskip("rclpy", reason="rclpy is not installed: no message types")
 
+import cv2
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.serialization import serialize_message
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker
 
+from qdtrack_ros.data.image_errors import ImageError, ImageFault
 from qdtrack_ros.inference.types import Detections
 from qdtrack_ros.node import camera_io, messages
 from qdtrack_ros.node.camera import Camera, CameraFigures, DecodedImage, FrameResult
-from qdtrack_ros.node.camera_io import CameraIo, CameraOptions, ModelFacts
+from qdtrack_ros.node.camera_io import CameraIo, CameraOptions, ModelFacts, decoder
 from qdtrack_ros.node.clock_guard import ClockGuard
 from qdtrack_ros.node.diagnostics import CameraHealth, EngineHealth, camera_status, diagnostics_message
 from qdtrack_ros.node.frame_timing import LatencySummary
@@ -161,6 +165,22 @@ def test_nothing_is_drawn_for_nobody(drawn):
     assert drawn == ["draw_tracks", "marker_message"] and len(node.publishers["front/markers"].sent) == 1
 
 
+@pytest.mark.parametrize("transport", ["raw", "compressed"])
+def test_a_frame_id_that_would_swell_every_track_is_refused(transport):
+    def message(length):
+        header = Header(frame_id="f" * length)
+        if transport == "raw":
+            return Image(header=header, height=1, width=1, step=3, encoding="bgr8", data=[1, 2, 3])
+        jpeg = cv2.imencode(".jpg", np.zeros((4, 4, 3), np.uint8))[1]
+        return CompressedImage(header=header, format="jpeg", data=jpeg.tobytes())
+
+    decode = decoder(transport)
+    assert len(decode(serialize_message(message(1024)), 100).header.frame_id) == 1024
+    with pytest.raises(ImageError, match="frame_id has 1025 characters, more than 1024") as refused:
+        decode(serialize_message(message(1025)), 100)
+    assert refused.value.kind is ImageFault.BAD_HEADER
+
+
 def health(received=100, dropped=0, before=(0, 0), faults=None, faults_before=None, p99=20.0, rate=30.0, **more):
     def figures(received, dropped, faults, lost=0):
         counts = MailboxCounts(received, received - dropped, dropped, {"overwritten": dropped} if dropped else {})
@@ -199,6 +219,11 @@ def test_a_low_rate_warns_when_a_limit_is_set():
     assert camera_status("qdtrack", health(rate=21.0), limits).level == DiagnosticStatus.OK
 
 
+def test_a_camera_of_an_inactive_node_is_neither_tracking_nor_slow():
+    status = camera_status("qdtrack", health(rate=0.0, active=False), DiagnosticLimits(min_rate_hz=20.0))
+    assert status.level == DiagnosticStatus.OK and status.message == "not tracking: inactive"
+
+
 @pytest.mark.parametrize(
     ("state", "error", "level"),
     [
@@ -217,6 +242,14 @@ def test_the_report_names_engine_and_cameras(state, error, level):
     camera = {pair.key: pair.value for pair in report.status[1].values}
     assert camera["image"] == "640 x 480 bgr8" and camera["topic"] == "/front/image_raw"
     assert camera["frames_received"] == "100" and camera["frames_lost"] == "0"
+
+
+def test_a_state_that_cannot_be_saved_is_a_warning_while_tracking_goes_on():
+    engine = EngineHealth("noop", "abc", "active", "", "the state cannot be written: no space left")
+    (status,) = diagnostics_message(Header(), "qdtrack", engine, [], DiagnosticLimits()).status
+    assert status.level == DiagnosticStatus.WARN
+    assert status.message == "active: noop; the state cannot be written: no space left"
+    assert {pair.key: pair.value for pair in status.values}["last_error"] == engine.state_fault
 
 
 def test_a_format_that_would_steer_the_terminal_is_told_harmlessly():

@@ -105,6 +105,8 @@ def test_a_camera_that_is_added_has_parameters_at_once(start):
         ({"front.qos.depth": 0, "cameras": ["front"]}, "front.qos.depth"),
         ({"front.transport": "carrier pigeon", "cameras": ["front"]}, "front.transport is 'carrier pigeon'"),
         ({"cameras": ["a", "a"]}, "expected different names"),
+        ({"cameras": None}, r"cameras is \[\]; expected at least one string"),  # what `[]` on the command line becomes
+        ({"weights": None}, r"weights is \[\]; expected string"),
     ],
 )
 def test_a_wrong_value_ends_the_start_and_names_the_parameter(start, given, reason):

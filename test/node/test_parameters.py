@@ -51,6 +51,7 @@ def test_every_threshold_of_the_association_is_a_parameter():
         ("tracker.match_score", float("nan"), "expected 0 to 1"),
         ("tracker.match_score", 1, "expected double"),
         ("tracker.memory_frames", True, "expected int"),
+        ("tracker.memory_frames", 0, "expected 1 to 1000000"),  # a track would not outlive its first frame
         ("engine", "abacus", "one of auto"),
         ("cameras", [], "at least one"),
         ("cameras", ["a", "a"], "different"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import mmap
 import sys
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from qdtrack_ros.node.frame_timing import LatencyWindow
+from qdtrack_ros.node.library_log import in_node_log
 from qdtrack_ros.node.log_throttle import LogThrottle
 from qdtrack_ros.node.publication_gaps import PublicationGaps
 
@@ -137,3 +139,18 @@ def test_robots_that_share_diagnostics_are_told_apart(namespace, expected):
     finally:
         node.destroy_node()
         rclpy.shutdown(context=context)
+
+
+def test_warnings_of_the_package_stand_in_the_nodes_log_and_nowhere_else(capfd):
+    told = []
+    log = SimpleNamespace(
+        warning=lambda text: told.append(("warning", text)), error=lambda text: told.append(("error", text))
+    )
+    library = logging.getLogger("qdtrack_ros.inference.static_engine")
+    with in_node_log(log):
+        library.info("engine: torch cpu")
+        library.warning("pictures come in\n%d sizes", 5)
+        library.error("lost")
+    library.warning("afterwards")
+    assert told == [("warning", "pictures come in 5 sizes"), ("error", "lost")]
+    assert "sizes" not in "".join(capfd.readouterr())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 
@@ -33,6 +35,11 @@ class Rig:
             path, "model", {"front": self.camera}, threading.Lock(), lambda: settings, self.failures.append
         )
 
+    def vanish(self):
+        """Be gone, as an end or a kill of the process leaves it."""
+        self.keeper.stop()
+        self.keeper.release()
+
     def see(self, *appearances):
         """A frame with such objects; the ids of all live tracks."""
         count = len(appearances)
@@ -52,7 +59,7 @@ def path(tmp_path):
 def rig(path):
     rig = Rig(path)
     yield rig
-    rig.keeper.stop()
+    rig.vanish()
 
 
 def until(condition):
@@ -67,6 +74,7 @@ def test_an_end_in_order_leaves_no_gap(rig, path):
     rig.see(0, 1)
     rig.keeper.stop()
     rig.keeper.save()
+    rig.vanish()
     second = Rig(path)
     assert "2 track(s) of front taken up" in second.keeper.load()
     assert second.see(0, 1, 2) == [0, 1, 2]
@@ -77,6 +85,7 @@ def test_after_a_kill_no_id_is_given_out_twice(rig, path):
     rig.see(0)
     rig.keeper.start()  # saves
     assert rig.see(0, 1, 2) == [0, 1, 2]
+    rig.vanish()
     second = Rig(path)
     second.keeper.load()
     assert second.see(0, 3) == [0, RESERVED + 1]
@@ -102,7 +111,7 @@ def test_the_file_is_written_anew_now_and_then_and_before_the_reserve_is_used_up
             happens(rig)
             until(lambda before=before: path.stat().st_ino != before)
         finally:
-            rig.keeper.stop()
+            rig.vanish()
     second = Rig(path)
     second.keeper.load()
     assert second.camera.session.next_id > RESERVED + RESERVED // 2
@@ -127,3 +136,42 @@ def test_an_id_that_a_live_track_has_cannot_be_the_next(rig):
     rig.see(0, 1)
     with pytest.raises(ValueError, match="next_id 1 is not above the live track 1"):
         rig.camera.session._tracker.continue_ids(1)
+
+
+def test_a_second_node_on_the_same_file_is_refused_while_the_first_is_there(rig, path):
+    second = Rig(path)
+    rig.see(0)
+    for _ in range(2):  # the first save makes the file, the second one replaces it
+        rig.keeper.save()
+        before = path.read_bytes()
+        for refused in (second.keeper.load, second.keeper.save):
+            with pytest.raises(OSError, match=f"{path} is in use by another node"):
+                refused()
+        assert path.read_bytes() == before and "in use by another node" in second.keeper.fault
+    rig.vanish()
+    assert "1 track(s) of front taken up" in second.keeper.load()
+    second.keeper.save()
+    assert not second.keeper.fault
+    second.vanish()
+
+
+def test_a_killed_node_leaves_the_file_to_the_next_one(rig, path):
+    rig.keeper.save()
+    rig.vanish()
+    holder = subprocess.Popen(
+        [
+            *(sys.executable, "-c"),
+            "import pathlib, sys, time; from qdtrack_ros.node.state_file import StateClaim\n"
+            "claim = StateClaim(pathlib.Path(sys.argv[1])); claim.take(); print('taken', flush=True); time.sleep(600)",
+            str(path),
+        ],
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert holder.stdout is not None and holder.stdout.readline() == b"taken\n"
+        with pytest.raises(OSError, match="in use by another node"):
+            rig.keeper.load()
+    finally:
+        holder.kill()
+        holder.wait()
+    rig.keeper.load()

@@ -138,8 +138,10 @@ def test_a_failing_activate_stays_inactive_and_stops_what_began(rig, monkeypatch
     assert rig.go("activate") == [FAILURE] and rig.state == INACTIVE
     assert rig.node._pipeline._worker is None and not rig.node._active
     assert rig.node.get_publishers_info_by_topic("camera/tracks") and not list(rig.node.subscriptions)[2:]
+    assert rig.node._last_error == "activate failed: told to fail"
     monkeypatch.undo()
     assert rig.go("activate", "deactivate", "activate") == [SUCCESS] * 3
+    assert not rig.node._last_error, "the diagnostics would call a node that works broken"
 
 
 @pytest.mark.parametrize("where", ["deactivate", "cleanup", "shutdown"])
@@ -193,3 +195,26 @@ def test_a_state_that_breaks_the_reader_is_no_reason_not_to_start(rig, monkeypat
     monkeypatch.setattr(TrackingPipeline, "load_state", fail_oddly)
     rig.bring_to(INACTIVE)
     assert "not taken up, starting without tracks: KeyError" in capfd.readouterr().err
+
+
+def test_a_camera_may_be_called_tracker(rig):
+    rig.node.set_parameters([Parameter("cameras", value=["tracker"])])
+    rig.bring_to(ACTIVE)
+    assert rig.node.set_parameters([Parameter("tracker.match_score", value=0.7)])[0].successful
+    assert rig.node._configured.cameras["tracker"].session.config.match_score == 0.7
+
+
+def test_every_change_of_state_is_told(rig, capfd):
+    rig.go("configure", "activate", "deactivate", "cleanup", "configure", "shutdown")
+    log = capfd.readouterr().err
+    places = [log.rindex(word) for word in ("active:", "deactivated:", "cleaned up:", "configured:", "shut down:")]
+    assert places == sorted(places)
+
+
+def test_rates_count_from_each_activation(rig):
+    rig.bring_to(INACTIVE)
+    latency = rig.node._configured.cameras["camera"].latency
+    latency.add(5.0)
+    began = latency._began_s = latency._began_s - 3600  # so long ago was it configured
+    rig.go("activate")
+    assert latency._began_s >= began + 3600 and latency.summary().rate_hz == 0.0
