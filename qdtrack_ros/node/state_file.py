@@ -17,6 +17,7 @@ from qdtrack_ros.files import replacing
 
 _FORMAT = "qdtrack_ros tracker state 1"
 _MAX_BYTES = 1 << 30
+_MAGIC, _FIRST_ENTRY = b"PK\3\4", b"format.npy"  # of a state file: at its beginning, and from byte 30 on
 _ARCHIVE_TIME = (2020, 1, 1, 0, 0, 0)  # fixed: equal states give equal files
 
 CameraStates = Mapping[str, Mapping[str, np.ndarray]]
@@ -96,8 +97,10 @@ def save_state(path: Path, model_id: str, cameras: CameraStates) -> None:
         cameras: camera name to the state of its session.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: the file cannot be written, or is something else than a tracker state.
     """
+    if _is_foreign(path):
+        raise FileExistsError(f"{path} is not a tracker state, and is kept; name another file in state.path")
     arrays: dict[str, np.ndarray] = {
         "format": np.array(_FORMAT),
         "model_id": np.array(model_id),
@@ -149,6 +152,15 @@ def load_state(path: Path, model_id: str, max_age_s: float) -> SavedState:
             name, _, entry = key.removeprefix("camera:").partition(":")
             cameras.setdefault(name, {})[entry] = value
     return SavedState(cameras, age_s)
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether there is a file that was never a state: not empty, and not even the beginning of one."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        head = file.read(40)
+    return not (_MAGIC.startswith(head[:4]) and _FIRST_ENTRY.startswith(head[30:]))
 
 
 def _write_archive(stream: IO[bytes], arrays: Mapping[str, np.ndarray]) -> None:

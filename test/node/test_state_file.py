@@ -55,6 +55,9 @@ def test_other_weights_and_old_files_are_refused(path, monkeypatch):
 def test_a_file_of_another_kind_is_refused_without_advice_to_load_it_unsafely(path):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("hello", encoding="utf-8")
+    with pytest.raises(FileExistsError, match="is not a tracker state, and is kept; name another file in state.path"):
+        save_state(path, "model", {})
+    assert path.read_text(encoding="utf-8") == "hello"
     with pytest.raises(StateFileError, match="damaged or not a tracker state") as refusal:
         load_state(path, "model", 60.0)
     assert "pickle" not in str(refusal.value)
@@ -86,6 +89,7 @@ def test_a_pickle_is_never_executed(path):
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damage_is_refused_or_harmless(path, data):
+    path.unlink(missing_ok=True)  # of the example before
     save_state(path, "model", STATE)
     raw = bytearray(path.read_bytes())
     if data.draw(st.booleans()):
@@ -98,6 +102,17 @@ def test_damage_is_refused_or_harmless(path, data):
         load_state(path, "model", 60.0)
     except StateFileError as error:
         assert str(path) in str(error)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"PK\3\4 nothing"])
+def test_half_a_state_is_replaced(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    save_state(path, "model", {})
+    half = path.read_bytes()[:60]
+    path.write_bytes(half)
+    save_state(path, "model", {})
+    assert load_state(path, "model", 1e9).cameras == {}
 
 
 def test_a_full_disk_leaves_the_old_file(path, monkeypatch):
