@@ -65,25 +65,29 @@ class ClockGuard:
 
     def check(self, stamp_ns: int) -> StampCheck:
         """Judge the stamp of the next frame; `stamp_ns` is the header stamp in integer nanoseconds."""
+        if self.is_late(stamp_ns):
+            self._late_allowance = max(0, self._late_allowance - 1)
+            return StampCheck(Verdict.DROP, stamp_ns if self._last_ns is None else self._last_ns)
         if self._last_ns is None:
-            if self._late_allowance and self._late_beyond_ns is not None and stamp_ns > self._late_beyond_ns:
-                self._late_allowance -= 1
-                return StampCheck(Verdict.DROP, stamp_ns)
             return self._begin(stamp_ns)
-        if stamp_ns == 0 and not (self._began_at_zero and self._last_ns > 0):
+        if self._is_missing(stamp_ns):
             return StampCheck(Verdict.ACCEPT, self._last_ns, self._zero_warning(), ZERO_STAMP)
         step_ns = stamp_ns - self._last_ns
         if step_ns <= -self._limit_ns:
             warning = f"stamps jumped back by {-step_ns / 1e9:.3f} s: new session, all tracks forgotten"
             return self._begin(stamp_ns)._replace(verdict=Verdict.RESET, warning=warning, kind=TIME_JUMP)
-        if step_ns < 0:
-            return StampCheck(Verdict.DROP, self._last_ns)
         self._last_ns = stamp_ns
         if step_ns == 0 and not self._warned_repeated:
             self._warned_repeated = True
             warning = "the stamp of the previous frame is repeated (told once)"
             return StampCheck(Verdict.ACCEPT, stamp_ns, warning, REPEATED_STAMP)
         return StampCheck(Verdict.ACCEPT, stamp_ns)
+
+    def is_late(self, stamp_ns: int) -> bool:
+        """Whether :meth:`check` would drop this frame as things stand; nothing changes by it."""
+        if self._last_ns is None:
+            return bool(self._late_allowance and self._late_beyond_ns is not None and stamp_ns > self._late_beyond_ns)
+        return not self._is_missing(stamp_ns) and -self._limit_ns < stamp_ns - self._last_ns < 0
 
     def restart(self, last_ns: int | None = None) -> None:
         """Forget the past: the next frame is accepted whatever its stamp is, or, with `last_ns`, compared to that."""
@@ -104,6 +108,10 @@ class ClockGuard:
         self.restart()
         self._late_beyond_ns, self._late_allowance = middle_ns, _LATE_FRAMES
         return True
+
+    def _is_missing(self, stamp_ns: int) -> bool:
+        """Whether a zero is no time, but the lack of one."""
+        return stamp_ns == 0 and not (self._began_at_zero and self._last_ns is not None and self._last_ns > 0)
 
     def _begin(self, stamp_ns: int) -> StampCheck:
         self._last_ns = stamp_ns

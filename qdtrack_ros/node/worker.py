@@ -122,7 +122,8 @@ class FrameWorker:
     def process(self, taken: Sequence[tuple[Camera, ReceivedFrame]]) -> None:
         """Process one batch of frames taken from the mailboxes; each is settled before this returns."""
         settings = self._settings()
-        jobs = [job for camera, frame in taken if (job := self._decode(camera, frame, settings)) is not None]
+        decoded = [job for camera, frame in taken if (job := self._decode(camera, frame, settings)) is not None]
+        jobs = [job for job in decoded if not self._drop_late(job)]
         if not jobs:
             return
         reasons = self._serve(jobs, settings)
@@ -165,6 +166,20 @@ class FrameWorker:
             self._outputs.report(Severity.INFO, f"{camera.name}:size", f"camera {camera.name}: {news}")
         return _Job(camera, frame, image, taken_s, 1e3 * (time.perf_counter() - taken_s))
 
+    def _drop_late(self, job: _Job) -> bool:
+        """Drop a frame that its camera's guard will not have, before the network runs for it."""
+        with self._state_lock:
+            late = job.camera.guard.is_late(job.image.stamp_ns)
+            if late:
+                job.camera.guard.check(job.image.stamp_ns)
+        if late:
+            self._tell_late(job)
+        return late
+
+    def _tell_late(self, job: _Job) -> None:
+        stamp_s = job.image.stamp_ns / 1e9
+        self._drop(job.camera, OUT_OF_ORDER, f"stamp {stamp_s:.6f} s is older than that of the frame before: dropped")
+
     def _detect(self, jobs: Sequence[_Job]) -> EngineOutput | str:
         """What the engine says, or why it failed.
 
@@ -199,8 +214,7 @@ class FrameWorker:
             camera.note_fault(check.kind, text)
             self._outputs.report(Severity.WARNING, f"{camera.name}:{check.kind}", text)
         if tracked is None:
-            stamp_s = job.image.stamp_ns / 1e9
-            self._drop(camera, OUT_OF_ORDER, f"stamp {stamp_s:.6f} s is older than that of the frame before: dropped")
+            self._tell_late(job)
             return ""
         associated_s = time.perf_counter()
         counts = camera.mailbox.processed()
@@ -211,7 +225,7 @@ class FrameWorker:
     def _associate(
         self, job: _Job, detections: Detections, settings: RuntimeSettings
     ) -> tuple[StampCheck, TrackedFrame | None]:
-        """Step the camera's tracker, in a new session where the stamps ask for one; None for a frame that is late."""
+        """Step the camera's tracker, in a new session where the stamps ask for one; None for a frame that is late now."""
         camera = job.camera
         with self._state_lock:
             check = camera.guard.check(job.image.stamp_ns)

@@ -120,3 +120,14 @@ def test_time_never_goes_back_within_a_session(stamps, limit):
         if check.verdict is not DROP:
             assert last is None or check.tracker_ns >= last
             last = check.tracker_ns
+
+
+@given(st.lists(st.integers(0, 40) | st.just(-1), max_size=40))
+def test_what_is_late_is_what_is_dropped(steps):
+    guard = ClockGuard(reset_on_jump_s=1.0)
+    for step in steps:
+        if step < 0:  # /clock jumps back
+            guard.follow_clock_back(S, -3 * S)
+            continue
+        late = guard.is_late(step * S // 10)
+        assert late == guard.is_late(step * S // 10) == (guard.check(step * S // 10).verdict is DROP)

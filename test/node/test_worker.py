@@ -158,6 +158,15 @@ def test_a_bad_image_of_one_camera_does_not_hurt_the_other(rig):
     assert counts_of(rig.cameras[0]) == (0, 1) and counts_of(rig.cameras[1]) == (1, 0)
 
 
+def test_the_network_does_not_run_for_a_late_frame(rig):
+    rig.send(10 * S, 10 * S)
+    rig.send(10 * S - 1, 11 * S)
+    rig.send(10 * S - 2)
+    assert rig.engine.batches == [2, 1]
+    assert [counts_of(camera) for camera in rig.cameras] == [(1, 2), (2, 0)]
+    assert not rig.outputs.failures
+
+
 def test_a_late_frame_is_dropped_and_a_jump_begins_a_session(rig):
     for stamp in (10 * S, 10 * S - 1, 11 * S, 2 * S):
         rig.send(stamp)
