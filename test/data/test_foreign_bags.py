@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,19 @@ def test_mcap(
     write_mcap(folder / "bag_0.mcap", messages, compression, indexed)
     write_metadata(folder, messages, ["bag_0.mcap"], 8, "mcap")
     assert seen(folder if in_folder else folder / "bag_0.mcap") == ALL
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("compression", ["zstd", None])
+@pytest.mark.parametrize("count", range(1, 5))
+def test_mcap_with_a_partial_summary(
+    tmp_path: Path, messages: list[BagMessage], compression: str | None, count: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All of a summary is optional; rosbag2 has an option for each part of it."""
+    for left_out in combinations(("schemas", "channels", "statistics", "message indexes"), count):
+        path = tmp_path / f"without {' '.join(left_out)}.mcap"
+        write_mcap(path, messages, compression, left_out=left_out)
+        assert seen(path) == ALL, left_out
     assert caplog.messages == []
 
 
