@@ -175,6 +175,28 @@ def test_a_damaged_chunk_costs_its_own_messages_only(
     assert "a damaged chunk is left out" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("place", "lost"),
+    [
+        (20, [0, 1, 2, 3]),  # the topics stand in this chunk
+        (-50, [4, 5, 6, 7]),  # the record of the second chunk itself, and what is before it
+    ],
+)
+def test_what_the_summary_repeats_is_not_lost(
+    tmp_path: Path, messages: list[BagMessage], place: int, lost: list[int]
+) -> None:
+    write_mcap(tmp_path / "a.mcap", messages, "zstd")
+    content = bytearray((tmp_path / "a.mcap").read_bytes())
+    first = content.index(b"zstd")
+    place += first if place > 0 else content.index(b"zstd", first + 1)
+    content[place : place + 100] = b"\xff" * 100
+    (tmp_path / "a.mcap").write_bytes(content)
+    frames = list(open_source(tmp_path / "a.mcap").frames)
+    assert [frame.index for frame in frames if frame.timestamp_ns is None] == lost
+    found = [int(frame.load()[0, 0, 0]) for frame in frames if frame.timestamp_ns is not None]
+    assert found == [index for index in ALL if index not in lost]
+
+
 def test_a_damaged_page_costs_its_own_messages_only(
     tmp_path: Path, messages: list[BagMessage], caplog: pytest.LogCaptureFixture
 ) -> None:

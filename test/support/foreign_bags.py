@@ -50,7 +50,7 @@ def write_mcap(
     foreign_channel: bool = False,
     left_out: Collection[str] = (),
 ) -> None:
-    """One MCAP file.
+    """One MCAP file; schemas and channels stand before the first message, and again in the summary.
 
     Args:
         path: of the file.
@@ -76,7 +76,7 @@ def write_mcap(
     groups = [messages] if compression is None else [messages[i : i + 4] for i in range(0, len(messages), 4)]
     index = b""
     for group in groups:
-        content, places = definitions, []
+        content, places = definitions if group is groups[0] else b"", []
         for message in group:
             places.append((channels[message.topic], message.stamp_ns, len(content)))
             head = struct.pack("<HIQQ", channels[message.topic], 0, message.stamp_ns, message.stamp_ns)
