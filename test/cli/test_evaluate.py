@@ -158,7 +158,7 @@ def test_a_report_that_cannot_be_made_is_refused_before_the_work(
     crossing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    monkeypatch.setattr(engines, "create_engine", lambda *_: pytest.fail("the work has begun"))
+    monkeypatch.setattr(engines, "create_engine", lambda *_, **__: pytest.fail("the work has begun"))
     assert cli.main(["evaluate", str(crossing), "--report", str(tmp_path / "report")]) == 1
     assert "pip install jinja2 matplotlib" in capsys.readouterr().err
 
@@ -166,7 +166,7 @@ def test_a_report_that_cannot_be_made_is_refused_before_the_work(
 def test_ground_truth_without_identities_is_refused_before_the_work(
     crossing: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def create(*arguments: Any) -> Any:
+    def create(*arguments: Any, **options: Any) -> Any:
         raise AssertionError("the work began")
 
     monkeypatch.setattr(engines, "create_engine", create)
