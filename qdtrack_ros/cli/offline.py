@@ -30,13 +30,13 @@ class FrameTracks(NamedTuple):
 
     Attributes:
         ids: int64 [K], unique over the whole source, sessions included.
-        boxes: float32 [K, 4], xyxy, source pixels.
+        boxes: float32 [K, 4], xyxy, source pixels; float64 where they come from a result file.
         scores: float32 [K].
         labels: int64 [K], index into the preset's labels.
     """
 
     ids: npt.NDArray[np.int64]
-    boxes: npt.NDArray[np.float32]
+    boxes: npt.NDArray[np.floating[Any]]
     scores: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int64]
 

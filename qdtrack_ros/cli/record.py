@@ -262,6 +262,7 @@ def read_tracks(path: Path, count: int) -> list[FrameTracks]:
     frames = []
     for rows in read_mot_results(path, count):
         ids = np.array([row.instance_id for row in rows], np.int64)
-        boxes = np.array([row.box for row in rows], np.float32).reshape(-1, 4)
+        # As exact as the ground truth, so that a box that is found by exactly half is found.
+        boxes = np.array([row.box for row in rows], np.float64).reshape(-1, 4)
         frames.append(FrameTracks(ids, boxes, np.ones(len(rows), np.float32), np.zeros(len(rows), np.int64)))
     return frames

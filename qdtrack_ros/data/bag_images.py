@@ -56,9 +56,11 @@ def _choose_topic(reader: BagReader, topic: str | None) -> str:
             return topic
         found = reader.topics[topic].type_name if topic in reader.topics else "not there"
         raise DataError(f"{reader.path}: topic {topic} is {found}; topics with images: {', '.join(images) or 'none'}")
-    if len(images) != 1:
-        found = ", ".join(images) if images else f"none among {', '.join(reader.topics) or 'no topics at all'}"
-        raise DataError(f"{reader.path}: topics with images: {found}; name one")
+    if not images:
+        there = ", ".join(f"{name} ({item.type_name})" for name, item in reader.topics.items()) or "none"
+        raise DataError(f"{reader.path}: no topic of {RAW_TYPE} or CompressedImage; its topics: {there}")
+    if len(images) > 1:
+        raise DataError(f"{reader.path}: topics with images: {', '.join(images)}; name one")
     return images[0]
 
 

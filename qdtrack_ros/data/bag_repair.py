@@ -13,6 +13,7 @@ import logging
 import shutil
 import sqlite3
 import struct
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,7 +23,9 @@ from qdtrack_ros.data.types import DataError
 BAG_SUFFIXES = frozenset({".mcap", ".db3"})
 
 _MCAP_MAGIC = b"\x89MCAP0\r\n"
-_MCAP_HEADER, _MCAP_FOOTER, _MCAP_SCHEMA, _MCAP_CHUNK, _MCAP_DATA_END = 0x01, 0x02, 0x03, 0x06, 0x0F
+_MCAP_HEADER, _MCAP_FOOTER, _MCAP_SCHEMA, _MCAP_CHANNEL = 0x01, 0x02, 0x03, 0x04
+_MCAP_CHUNK, _MCAP_CHUNK_INDEX, _MCAP_DATA_END = 0x06, 0x08, 0x0F
+_FOOTER_BYTES = 37  # with the magic that follows it
 _ROS_SCHEMAS = (b"ros2msg", b"ros2idl", b"omgidl", b"")
 _RECORD_HEADER = struct.Struct("<BQ")  # opcode, length of what follows
 _COPY_BYTES = 1 << 20
@@ -57,22 +60,30 @@ def repair(path: Path, folder: Path, decompress: Decompress) -> Path:
 def _repair_mcap(path: Path, target: Path, decompress: Decompress) -> None:
     """Keep the complete records before the damage, less the chunks that are damaged inside.
 
-    The file is closed without an index, which readers then do without.
+    What the summary repeats helps where the file has one: topics stand in the first chunk alone, and with the places of
+    the chunks those behind damaged records are found. The copy is closed without an index, which readers then do
+    without.
     """
     size = path.stat().st_size
     with path.open("rb") as source, target.open("wb") as copy:
         if source.read(len(_MCAP_MAGIC)) != _MCAP_MAGIC:
             raise DataError(f"{path}: not an MCAP file; its first bytes are another format's")
-        copy.write(_MCAP_MAGIC)
+        definitions, chunks = _summary(source, size)
+        copy.write(_MCAP_MAGIC + _record(_MCAP_HEADER, _text(b"ros2") + _text(b"")) + definitions)
+        source.seek(len(_MCAP_MAGIC))
         records = 0
         while len(header := source.read(_RECORD_HEADER.size)) == _RECORD_HEADER.size:
             opcode, length = _RECORD_HEADER.unpack(header)
-            at_end = opcode in (0, _MCAP_FOOTER, _MCAP_DATA_END)
-            if at_end or source.tell() + length > size or (records == 0) != (opcode == _MCAP_HEADER):
-                break
-            if opcode == _MCAP_HEADER:
+            start = source.tell() - _RECORD_HEADER.size
+            next_chunk = next((place for place in chunks if place > start), size)
+            at_end = opcode in (0, _MCAP_FOOTER, _MCAP_DATA_END) or (records == 0) != (opcode == _MCAP_HEADER)
+            if at_end or source.tell() + length > next_chunk:
+                if next_chunk == size:
+                    break
+                logger.warning("%s: damaged records are left out: bytes %d to %d", path, start, next_chunk)
+                source.seek(next_chunk)
+            elif opcode == _MCAP_HEADER:
                 source.seek(length, 1)
-                copy.write(_record(_MCAP_HEADER, _text(b"ros2") + _text(b"")))
             elif opcode == _MCAP_SCHEMA:
                 copy.write(_record(_MCAP_SCHEMA, _without_foreign(source.read(length))))
             elif opcode == _MCAP_CHUNK:
@@ -86,6 +97,36 @@ def _repair_mcap(path: Path, target: Path, decompress: Decompress) -> None:
         copy.write(_RECORD_HEADER.pack(_MCAP_DATA_END, 4) + bytes(4))
         copy.write(_RECORD_HEADER.pack(_MCAP_FOOTER, 20) + bytes(20))
         copy.write(_MCAP_MAGIC)
+
+
+def _summary(source: BinaryIO, size: int) -> tuple[bytes, list[int]]:
+    """Records of schemas and channels in the summary of an MCAP file, and where chunks begin, in order; none of a file
+    without a summary, or whose summary is damaged.
+    """
+    source.seek(max(0, size - _FOOTER_BYTES))
+    end = source.read()
+    footer = _RECORD_HEADER.pack(_MCAP_FOOTER, 20)
+    if not (end.startswith(footer) and end.endswith(_MCAP_MAGIC)):
+        return b"", []
+    start, _, checksum = struct.unpack_from("<QQI", end, len(footer))
+    if not len(_MCAP_MAGIC) <= start <= size - _FOOTER_BYTES:
+        return b"", []
+    source.seek(start)
+    content = source.read(size - _FOOTER_BYTES - start)
+    if checksum not in (0, zlib.crc32(content + end[: len(footer) + 16])):
+        return b"", []
+    definitions, chunks = b"", []
+    try:
+        for opcode, record in _records(content):
+            if opcode == _MCAP_SCHEMA:
+                definitions += _record(opcode, _without_foreign(record))
+            elif opcode == _MCAP_CHANNEL:
+                definitions += _record(opcode, record)
+            elif opcode == _MCAP_CHUNK_INDEX:
+                chunks.append(int(struct.unpack_from("<QQQ", record)[2]))
+    except struct.error:
+        return b"", []
+    return definitions, sorted(chunks)
 
 
 def _sound_chunk(path: Path, content: bytes, decompress: Decompress) -> bytes:

@@ -96,6 +96,8 @@ def _read_rows(path: Path, frame_count: int, classes: Mapping[int, str] | None) 
     rows = Rows(path, ",")
     frames: defaultdict[int, list[Annotation]] = defaultdict(list)
     for line, fields in rows:
+        if not fields[-1]:  # a comma at the end of the row, which the benchmark's own tools pass over
+            fields.pop()
         try:
             index, annotation = _parse_row(fields, frame_count, classes)
             if classes is None and annotation.instance_id is None:

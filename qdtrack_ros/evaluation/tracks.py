@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ class FrameTracks(Protocol):
         """Identities."""
 
     @property
-    def boxes(self) -> npt.NDArray[np.float32]:
+    def boxes(self) -> npt.NDArray[np.floating[Any]]:
         """Boxes."""
 
 

@@ -43,6 +43,16 @@ def test_results_of_others_are_measured(crossing: Path, tmp_path: Path, capsys: 
     assert metrics["mota"] == pytest.approx(1 - 2 / 12)
 
 
+def test_a_box_of_a_result_file_that_is_found_by_exactly_half_is_found(crossing: Path, tmp_path: Path) -> None:
+    rows = [(f"{frame},1,{100.1 + frame},50.2,30.3,", ",1,-1,-1,-1\n") for frame in range(1, 7)]
+    (crossing / "gt" / "gt.txt").write_text("".join(f"{place}60.6{end}" for place, end in rows), encoding="ascii")
+    results = tmp_path / "results.txt"
+    results.write_text("".join(f"{place}30.3{end}" for place, end in rows), encoding="ascii")
+    report = tmp_path / "report.json"
+    assert cli.main(["evaluate", str(crossing), "--mot", str(results), "--json", str(report)]) == 0
+    assert json.loads(report.read_text(encoding="utf-8"))["metrics"]["mota"] == 1
+
+
 def test_missing_truth_says_what_to_do(crossing: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["evaluate", str(crossing / "img1")]) == 1
     assert "--gt" in capsys.readouterr().err
@@ -158,7 +168,7 @@ def test_a_report_that_cannot_be_made_is_refused_before_the_work(
     crossing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    monkeypatch.setattr(engines, "create_engine", lambda *_: pytest.fail("the work has begun"))
+    monkeypatch.setattr(engines, "create_engine", lambda *_, **__: pytest.fail("the work has begun"))
     assert cli.main(["evaluate", str(crossing), "--report", str(tmp_path / "report")]) == 1
     assert "pip install jinja2 matplotlib" in capsys.readouterr().err
 
@@ -166,7 +176,7 @@ def test_a_report_that_cannot_be_made_is_refused_before_the_work(
 def test_ground_truth_without_identities_is_refused_before_the_work(
     crossing: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def create(*arguments: Any) -> Any:
+    def create(*arguments: Any, **options: Any) -> Any:
         raise AssertionError("the work began")
 
     monkeypatch.setattr(engines, "create_engine", create)

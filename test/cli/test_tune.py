@@ -56,7 +56,7 @@ class StreetEngine:
 def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> StreetEngine:
     monkeypatch.setenv("QDTRACK_CACHE", str(tmp_path / "cache"))
     network = StreetEngine()
-    monkeypatch.setattr(engines, "create_engine", lambda *arguments: network)
+    monkeypatch.setattr(engines, "create_engine", lambda *arguments, **options: network)
     return network
 
 
@@ -112,7 +112,7 @@ def test_the_baseline_is_what_evaluate_gives(
     arguments = [str(folder), "--set", "association.init_score=0.5"]
     assert cli.main(["tune", *arguments, "--trials", "1"]) == 0
     tuned = capsys.readouterr().out.splitlines()[1].split()[1:]
-    monkeypatch.setattr(engines, "create_engine", lambda *arguments: StreetEngine())
+    monkeypatch.setattr(engines, "create_engine", lambda *arguments, **options: StreetEngine())
     assert cli.main(["evaluate", *arguments]) == 0
     assert capsys.readouterr().out.splitlines()[1].split()[1:] == tuned
 
@@ -122,7 +122,7 @@ def test_named_weights_bring_their_preset(
 ) -> None:
     presets = []
 
-    def create(preset: Preset, *arguments: Any) -> StreetEngine:
+    def create(preset: Preset, *arguments: Any, **options: Any) -> StreetEngine:
         presets.append(preset.name)
         return engine
 

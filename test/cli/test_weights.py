@@ -95,9 +95,9 @@ def presets_used(monkeypatch: pytest.MonkeyPatch) -> list[Preset]:
     """Presets of the engines that the commands have built."""
     used, build = [], engines.create_engine
 
-    def create(preset: Preset, *arguments: Any) -> Engine:
+    def create(preset: Preset, *arguments: Any, **options: Any) -> Engine:
         used.append(preset)
-        return build(preset, *arguments)
+        return build(preset, *arguments, **options)
 
     monkeypatch.setattr(engines, "create_engine", create)
     return used

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,19 @@ def test_mcap(
     write_mcap(folder / "bag_0.mcap", messages, compression, indexed)
     write_metadata(folder, messages, ["bag_0.mcap"], 8, "mcap")
     assert seen(folder if in_folder else folder / "bag_0.mcap") == ALL
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("compression", ["zstd", None])
+@pytest.mark.parametrize("count", range(1, 5))
+def test_mcap_with_a_partial_summary(
+    tmp_path: Path, messages: list[BagMessage], compression: str | None, count: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All of a summary is optional; rosbag2 has an option for each part of it."""
+    for left_out in combinations(("schemas", "channels", "statistics", "message indexes"), count):
+        path = tmp_path / f"without {' '.join(left_out)}.mcap"
+        write_mcap(path, messages, compression, left_out=left_out)
+        assert seen(path) == ALL, left_out
     assert caplog.messages == []
 
 
@@ -159,6 +173,28 @@ def test_a_damaged_chunk_costs_its_own_messages_only(
     found = [int(frame.load()[0, 0, 0]) for frame in frames if frame.timestamp_ns is not None]
     assert found == [*range(4), *range(8, 12)]
     assert "a damaged chunk is left out" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("place", "lost"),
+    [
+        (20, [0, 1, 2, 3]),  # the topics stand in this chunk
+        (-50, [4, 5, 6, 7]),  # the record of the second chunk itself, and what is before it
+    ],
+)
+def test_what_the_summary_repeats_is_not_lost(
+    tmp_path: Path, messages: list[BagMessage], place: int, lost: list[int]
+) -> None:
+    write_mcap(tmp_path / "a.mcap", messages, "zstd")
+    content = bytearray((tmp_path / "a.mcap").read_bytes())
+    first = content.index(b"zstd")
+    place += first if place > 0 else content.index(b"zstd", first + 1)
+    content[place : place + 100] = b"\xff" * 100
+    (tmp_path / "a.mcap").write_bytes(content)
+    frames = list(open_source(tmp_path / "a.mcap").frames)
+    assert [frame.index for frame in frames if frame.timestamp_ns is None] == lost
+    found = [int(frame.load()[0, 0, 0]) for frame in frames if frame.timestamp_ns is not None]
+    assert found == [index for index in ALL if index not in lost]
 
 
 def test_a_damaged_page_costs_its_own_messages_only(

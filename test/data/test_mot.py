@@ -50,6 +50,12 @@ def test_mot17_rows_carry_class_and_visibility(tmp_path: Path):
     assert found[0].visibility == 0.25
 
 
+def test_a_comma_at_the_end_of_a_row_is_no_column(tmp_path: Path) -> None:
+    rows = "1,2,0,0,5,5,0,7,1,\n1,3,0,0,5,5,1,-1,-1,-1,\n"
+    found = read_mot_sequence(make(tmp_path / "a", rows)).frames[0].annotations
+    assert [row.label for row in found] == ["static_person", "pedestrian"]
+
+
 def test_faulty_rows_are_listed_by_line(tmp_path: Path):
     rows = "\n".join(
         [

@@ -195,6 +195,13 @@ def test_topics_to_choose_from_are_named(bag: Path, tmp_path: Path):
         read_bag(tmp_path / "two", "/up")
 
 
+def test_topics_that_hold_no_images_are_named_with_their_types(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "bag") as writer:
+        writer.add_topic("/chatter", "std_msgs/msg/String")
+    with pytest.raises(DataError, match=r"no topic of .*; its topics: /chatter \(std_msgs/msg/String\)$"):
+        read_bag(tmp_path / "bag")
+
+
 def test_bag_appears_whole_or_not_at_all(tmp_path: Path, storage: str):
     def frames() -> Iterable[Frame]:
         yield video().frames[0]

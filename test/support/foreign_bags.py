@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,9 @@ def write_mcap(
     indexed: bool = True,
     profile: str = "ros2",
     foreign_channel: bool = False,
+    left_out: Collection[str] = (),
 ) -> None:
-    """One MCAP file.
+    """One MCAP file; schemas and channels stand before the first message, and again in the summary.
 
     Args:
         path: of the file.
@@ -58,22 +59,24 @@ def write_mcap(
         indexed: with a summary: statistics, and an index of the chunks.
         profile: in the header.
         foreign_channel: a topic of JSON beside those of ROS.
+        left_out: what the summary lacks: "schemas", "channels", "statistics"; and "message indexes" of the chunks.
     """
     topics = {message.topic: message.type_name for message in messages}
-    definitions, channels = b"", {}
+    schemas, topic_records, channels = b"", b"", {}
     for number, (topic, kind) in enumerate(topics.items(), start=1):
         channels[topic] = number
-        definitions += _record(3, struct.pack("<H", number) + _text(kind) + _text("ros2msg") + _text(""))
+        schemas += _record(3, struct.pack("<H", number) + _text(kind) + _text("ros2msg") + _text(""))
         qos = _text("offered_qos_profiles") + _text(QOS)
-        definitions += _record(4, struct.pack("<HH", number, number) + _text(topic) + _text("cdr") + _sized(qos))
+        topic_records += _record(4, struct.pack("<HH", number, number) + _text(topic) + _text("cdr") + _sized(qos))
     if foreign_channel:
-        definitions += _record(3, struct.pack("<H", 99) + _text("foxglove.Log") + _text("jsonschema") + _text("{}"))
-        definitions += _record(4, struct.pack("<HH", 99, 99) + _text("/log") + _text("json") + _sized(b""))
+        schemas += _record(3, struct.pack("<H", 99) + _text("foxglove.Log") + _text("jsonschema") + _text("{}"))
+        topic_records += _record(4, struct.pack("<HH", 99, 99) + _text("/log") + _text("json") + _sized(b""))
+    definitions = schemas + topic_records
     out = bytearray(MAGIC + _record(1, _text(profile) + _text("another tool")))
     groups = [messages] if compression is None else [messages[i : i + 4] for i in range(0, len(messages), 4)]
     index = b""
     for group in groups:
-        content, places = definitions, []
+        content, places = definitions if group is groups[0] else b"", []
         for message in group:
             places.append((channels[message.topic], message.stamp_ns, len(content)))
             head = struct.pack("<HIQQ", channels[message.topic], 0, message.stamp_ns, message.stamp_ns)
@@ -87,7 +90,7 @@ def write_mcap(
         start = len(out)
         out += _record(6, head + struct.pack("<Q", len(packed)) + packed)
         length, offsets, index_start = len(out) - start, b"", len(out)
-        for channel in channels.values():
+        for channel in () if "message indexes" in left_out else channels.values():
             own = b"".join(struct.pack("<QQ", stamp, place) for number, stamp, place in places if number == channel)
             offsets += struct.pack("<HQ", channel, len(out))
             out += _record(7, struct.pack("<H", channel) + _sized(own))
@@ -106,7 +109,10 @@ def write_mcap(
         numbers = struct.pack(
             "<QHIIIIQQ", len(messages), len(topics), len(topics), 0, 0, chunks, min(stamps), max(stamps)
         )
-        out += definitions + _record(11, numbers + _sized(counts)) + index
+        out += b"" if "schemas" in left_out else schemas
+        out += b"" if "channels" in left_out else topic_records
+        out += b"" if "statistics" in left_out else _record(11, numbers + _sized(counts))
+        out += index
     out += _record(2, struct.pack("<QQI", summary, 0, 0)) + MAGIC
     path.write_bytes(out)
 

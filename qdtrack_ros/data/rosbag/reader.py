@@ -25,6 +25,7 @@ from qdtrack_ros.data.types import DataError
 logger = logging.getLogger(__name__)
 
 METADATA = "metadata.yaml"
+_WITHOUT_SCHEMA = "__schemaless__"  # rosbags' name for the type of a channel whose schema it does not find
 
 
 class BagMessage(NamedTuple):
@@ -191,6 +192,9 @@ class BagReader:
         reader.open()
         self._stack.callback(reader.close)
         whole: Any = reader.storage
+        for storage in getattr(whole, "storages", [whole]):
+            if isinstance(storage, McapReader) and _is_summary_partial(storage):
+                _scan(storage)
         if isinstance(whole, DirectoryReader) and whole.metadata.compression_mode != "message":
             return list(whole.storages)
         return [whole]
@@ -209,6 +213,36 @@ class BagReader:
         copies = self._open_one(repair(file, Path(folder), decompress))
         self._copies += copies
         return copies
+
+
+def _is_summary_partial(storage: McapReader) -> bool:
+    """Whether a sound MCAP file leaves out of its summary what rosbags takes from there alone.
+
+    All of it is optional: rosbag2's storage options have ``noRepeatedSchemas``, ``noMessageIndex``, ``noStatistics``
+    and more. rosbags then finds no topics, or topics without messages, and says nothing.
+    """
+    known = storage.statistics
+    assert known is not None
+    return (
+        any(not chunk.channel_count for chunk in storage.chunks)
+        or any(connection.msgtype == _WITHOUT_SCHEMA for connection in storage.connections)
+        or len(storage.channels) < max(known.channel_count, len(known.channel_message_counts))
+        or sum(known.channel_message_counts.values()) < known.message_count
+    )
+
+
+def _scan(storage: McapReader) -> None:
+    """Learn topics and numbers of messages from the messages themselves; an index of chunks stays in use."""
+    storage.schemas.clear()
+    storage.channels.clear()
+    storage.connections.clear()
+    storage.meta_scan()
+    assert storage.statistics is not None
+    counts = storage.statistics.channel_message_counts
+    storage.connections = [item._replace(msgcount=counts.get(item.id, 0)) for item in storage.connections]
+    for chunk in storage.chunks:
+        if not chunk.channel_count:  # rosbags passes over a chunk in which it counts none of the wanted channels
+            chunk.channel_count.update(counts)
 
 
 def _stream(
