@@ -226,4 +226,6 @@ def _job(
     rows = list(annotations[: source.limit])
     labelled = [place for place, boxes in enumerate(rows) if boxes is not None]
     counted = [boxes for boxes in rows if boxes is not None]
+    if not any(counted):
+        logger.warning("%s: the ground truth has no box; every track counts as false", sequence.name)
     return Job(source, sequence, len(rows), labelled, counted, found, benchmark)

@@ -225,7 +225,7 @@ class FrameWorker:
     def _associate(
         self, job: _Job, detections: Detections, settings: RuntimeSettings
     ) -> tuple[StampCheck, TrackedFrame | None]:
-        """Step the camera's tracker, in a new session where the stamps ask for it; None for a frame that is late now."""
+        """Step the camera's tracker, in a new session if the stamps ask for it; None for a frame that is late now."""
         camera = job.camera
         with self._state_lock:
             check = camera.guard.check(job.image.stamp_ns)

@@ -106,6 +106,16 @@ def test_ground_truth_of_a_bag_belongs_to_pictures_by_stamp(
 
 
 @pytest.mark.usefixtures("colour_engine")
+def test_ground_truth_without_a_box_is_told(crossing: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "gt.txt").write_text("", encoding="utf-8")
+    words = ["evaluate", str(crossing), "--gt", str(tmp_path / "gt.txt"), "--json", str(tmp_path / "r.json")]
+    assert cli.main(words) == 0
+    assert "the ground truth has no box; every track counts as false" in caplog.text
+    metrics = read(tmp_path / "r.json")["metrics"]
+    assert metrics["truth_boxes"] == 0 and metrics["false_positives"] > 0
+
+
+@pytest.mark.usefixtures("colour_engine")
 def test_pictures_that_are_not_labelled_are_tracked(crossing: Path, tmp_path: Path) -> None:
     """Nobody is there in two pictures without labels; a tracker that sees them forgets everybody meanwhile."""
     for number in (3, 4):
