@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from qdtrack_ros.data.pairs import PairSampler
 from qdtrack_ros.inference.presets import Preset
 from qdtrack_ros.training.config import TrainingConfig
+from qdtrack_ros.training.interruption import leave_signals_to_parent
 from qdtrack_ros.training.module import L, TrainingError, ValidationPicture
 from qdtrack_ros.training.sources import every, label_indices, open_pair_sources, open_sequences
 from qdtrack_ros.training.stream import PairStream, loader
@@ -45,7 +46,7 @@ class PairDataModule(L.LightningDataModule):
             self.trainer.global_rank,
             self.trainer.world_size,
         )
-        return loader(stream, self._config.workers, pin=torch.cuda.is_available())
+        return loader(stream, self._config.workers, torch.cuda.is_available(), leave_signals_to_parent)
 
     def val_dataloader(self) -> Any:
         """Validation pictures, one at a time; every process sees all of them, in their order."""

@@ -15,6 +15,17 @@ from qdtrack_ros.training.processes import mean_over_processes
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+def leave_signals_to_parent(_: int) -> None:
+    """Start of a process that prepares pairs: what Ctrl-C and SIGTERM mean is for the training to say.
+
+    A terminal, torchrun and a cluster signal all processes of a training. One that ended by it would end the training
+    by an error, before the checkpoint is written. Lightning ends these processes when the training ends, however it
+    does; after a kill they see by themselves that they are alone.
+    """
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 class StopRequestedError(TrainingError):
     """The training was asked to stop, and can go on from the checkpoint that the message names."""
 
