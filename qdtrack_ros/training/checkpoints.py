@@ -7,8 +7,10 @@ import math
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from qdtrack_ros.files import replacing
 from qdtrack_ros.models.checkpoint import CheckpointError, convert_weights, read_torch_file, save_weights
 from qdtrack_ros.models.conversion import FileFacts
 from qdtrack_ros.models.qdtrack import QDTrack
@@ -19,8 +21,26 @@ from qdtrack_ros.training.module import PAIRS_PER_STEP, L, TrainingError
 log = logging.getLogger(__name__)
 
 
+class WholeFiles(L.pytorch.plugins.io.TorchCheckpointIO):  # type: ignore[name-defined]
+    """Checkpoints that are there whole or not at all, whenever a training is killed.
+
+    Lightning's own are written in the folder for temporary files first. Where that is on another disk they are copied
+    from there, which a kill or a full disk cuts off in the middle, over the checkpoint that was there before.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write it beside ``path``, then give it its name; ``OSError`` when it cannot be written."""
+        with replacing(Path(path)) as file:
+            torch.save(checkpoint, file)
+
+
+def is_validated(config: TrainingConfig, step: int) -> bool:
+    """Whether a validation follows a step (counted from 1)."""
+    return config.validation is not None and step % config.validate_every == 0
+
+
 class TrainingCheckpoints(L.pytorch.callbacks.ModelCheckpoint):
-    """The three best by validation and the last; without a validation the last alone. The very last step is kept, too.
+    """The three best by validation, and the last: of every validation, or of every so many steps, and of the last step.
 
     Args:
         config: the training.
@@ -34,18 +54,26 @@ class TrainingCheckpoints(L.pytorch.callbacks.ModelCheckpoint):
             filename="best-{step}",
             monitor=monitored(config) if validated else None,
             mode="max",
-            save_last=True,
-            save_top_k=3 if validated else 1,
-            every_n_train_steps=None if validated else config.validate_every,
+            save_last=False,  # Lightning's would be that of the last validation among the best
+            save_top_k=3 if validated else 0,
             enable_version_counter=False,
         )
+        self._config = config
         self.last = folder / "last.ckpt"
 
     def on_train_batch_end(self, trainer: Any, *rest: Any) -> None:
-        """Save after the last step, whichever steps others are written at."""
+        """Save where no validation will; after the last step, too."""
         super().on_train_batch_end(trainer, *rest)
-        if trainer.global_step == trainer.max_steps:
+        step, config = trainer.global_step, self._config
+        is_due = step == trainer.max_steps or (config.validation is None and step % config.validate_every == 0)
+        # Before a validation it would be a checkpoint that never has its figure, should a kill come in between.
+        if is_due and not is_validated(config, step):
             trainer.save_checkpoint(self.last)
+
+    def on_validation_end(self, trainer: Any, module: Any) -> None:
+        """Save, whether this is one of the best or not."""
+        super().on_validation_end(trainer, module)
+        trainer.save_checkpoint(self.last)
 
     def chosen(self) -> Path:
         """The checkpoint that ships: the best by validation, else the last."""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from qdtrack_ros.inference.presets import load_preset
-from qdtrack_ros.training.checkpoints import TrainingCheckpoints, check_resumable, export_weights
+from qdtrack_ros.training.checkpoints import TrainingCheckpoints, WholeFiles, check_resumable, export_weights
 from qdtrack_ros.training.config import TrainingConfig
 from qdtrack_ros.training.data_module import PairDataModule
 from qdtrack_ros.training.interruption import StopOnSignal, StopRequestedError
@@ -79,7 +79,7 @@ def build_trainer(config: TrainingConfig, output: Path, checkpoints: TrainingChe
         callbacks.append(L.pytorch.callbacks.EMAWeightAveraging(decay=config.optimizer.ema_decay, use_buffers=True))
     if config.pictures_every:
         callbacks.append(PairPictures(config.pictures_every))
-    callbacks += [StopOnSignal(checkpoints.last), ProgressBar()]
+    callbacks += [StopOnSignal(config, checkpoints.last), ProgressBar()]
     return L.Trainer(
         devices=processes,
         num_nodes=machines,
@@ -90,6 +90,7 @@ def build_trainer(config: TrainingConfig, output: Path, checkpoints: TrainingChe
         deterministic=config.deterministic,
         gradient_clip_val=config.optimizer.clip_norm or None,
         callbacks=callbacks,
+        plugins=[WholeFiles()],
         logger=L.pytorch.loggers.TensorBoardLogger(str(output), name="", version="events"),
         val_check_interval=config.validate_every if validated else None,
         check_val_every_n_epoch=None,
