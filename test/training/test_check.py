@@ -46,6 +46,13 @@ def coco(folder: Path, annotations: list[dict[str, Any]], **image: Any) -> dict[
     return {**source, "labels": {"person": "person"}}
 
 
+def test_a_sequence_without_annotations_is_none_to_learn_from(training: Training, street: Path):
+    (street / "gt" / "gt.txt").rename(street / "gt" / "truth.txt")
+    report, source = check(training(validated=True), street.parent)
+    for part in report.sources:  # the one to learn from, and the one to validate on
+        assert [f"{street}: no gt/gt.txt and no gt.txt" in error for error in part.errors] == [True]
+
+
 def test_a_sound_training_is_counted(training: Training, street: Path):
     rows = street / "gt" / "gt.txt"
     edit(rows, lambda rows: [[*row[:6], "0", *row[7:]] if row[:2] == ["8", "3"] else row for row in rows])
