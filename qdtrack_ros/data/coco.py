@@ -58,7 +58,7 @@ class CocoFile(NamedTuple):
 
 
 def _picture(folder: Path, name: str) -> Path:
-    """Path of a picture; in a file that Windows wrote ``\\`` stands between folders."""
+    """Path of a picture; in a file that Windows wrote, backslashes stand between folders."""
     path = folder / name
     return path if "\\" not in name or path.is_file() else folder / name.replace("\\", "/")
 
