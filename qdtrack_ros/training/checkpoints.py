@@ -16,7 +16,7 @@ from qdtrack_ros.models.conversion import FileFacts
 from qdtrack_ros.models.qdtrack import QDTrack
 from qdtrack_ros.models.weights_file import WeightsFile
 from qdtrack_ros.training.config import TrainingConfig
-from qdtrack_ros.training.module import PAIRS_PER_STEP, L, TrainingError
+from qdtrack_ros.training.module import PAIRS_PER_STEP, SETTINGS, L, TrainingError, lasting_settings
 
 log = logging.getLogger(__name__)
 
@@ -94,25 +94,31 @@ def monitored(config: TrainingConfig) -> str:
     return "validation/nearest" if config.freeze_detector else "validation/ap50"
 
 
-def check_resumable(path: Path, model: QDTrack, pairs: int) -> None:
+def check_resumable(path: Path, model: QDTrack, config: TrainingConfig, pairs: int) -> None:
     """Refuse what this training cannot go on from.
 
     Args:
         path: of the checkpoint.
         model: this training's network.
+        config: this training.
         pairs: its pairs per step, over all processes.
 
     Raises:
         CheckpointError: the file cannot be read, or is no checkpoint of this network.
         TrainingError: it was written with another number of pairs a step, to which its learning rate and its place in
-            the stream of pairs belong.
+            the stream of pairs belong; or with settings that its optimizer's state belongs to.
     """
-    before = checkpoint_model(path, model, averaged=False).get(PAIRS_PER_STEP, pairs)
+    content = checkpoint_model(path, model, averaged=False)
+    before = content.get(PAIRS_PER_STEP, pairs)
     if before != pairs:
         raise TrainingError(
             f"{path} had {before} pairs per step and this training has {pairs}; "
             f"set batch_size so that batch_size x processes is {before}"
         )
+    own = lasting_settings(config)
+    changed = [f"{name}: {old}" for name, old in content.get(SETTINGS, own).items() if old != own.get(name)]
+    if changed:
+        raise TrainingError(f"{path} is of a training with {', '.join(changed)}, and can only go on so")
 
 
 def checkpoint_model(path: Path, model: QDTrack, averaged: bool) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def train(config: TrainingConfig, root: Path, output: Path, resume: Path | None 
     model = build_model(config, preset, root)
     processes = launch()
     if resume is not None:
-        check_resumable(resume, model, config.batch_size * processes.processes * processes.machines)
+        check_resumable(resume, model, config, config.batch_size * processes.processes * processes.machines)
     data = PairDataModule(config, preset, root)
     module = QDTrackModule(config, preset, model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     checkpoints = TrainingCheckpoints(config, output)

@@ -340,6 +340,30 @@ def test_a_checkpoint_is_written_where_it_stays_and_never_half(training, street,
     assert not list((tmp_path / "out").glob("*.part")) and not list((tmp_path / "out").glob(".*"))
 
 
+def test_a_resumed_training_takes_a_new_learning_rate_and_no_other_optimizer(training, street, tmp_path):
+    train(training(steps=2), street.parent, tmp_path / "out")
+    last = tmp_path / "out" / "last.ckpt"
+    train(
+        training(steps=4, **{"optimizer.learning_rate": 2e-3, "optimizer.weight_decay": 0.5}),
+        street.parent,
+        tmp_path / "higher",
+        resume=last,
+    )
+    first, second = (
+        torch.load(tmp_path / name / "last.ckpt", weights_only=True)["optimizer_states"][0]["param_groups"]
+        for name in ("out", "higher")
+    )
+    assert [group["initial_lr"] for group in second] == [2 * group["initial_lr"] for group in first]
+    assert {group["weight_decay"] for group in second} == {0.0, 0.5}
+    for change, named in (
+        ({"optimizer.kind": "sgd"}, "optimizer.kind: adamw"),
+        ({"freeze_detector": True}, "freeze_detector: False"),
+        ({"optimizer.ema_decay": 0.9}, "optimizer.ema_decay > 0: False"),
+    ):
+        with pytest.raises(TrainingError, match=rf"last\.ckpt is of a training with {named}, and can only go on so"):
+            train(training(steps=4, **change), street.parent, tmp_path / "other", resume=last)
+
+
 def test_what_cannot_be_resumed_is_an_error_that_names_the_file(training, street, tmp_path):
     train(training(steps=2), street.parent, tmp_path / "out")
     last = tmp_path / "out" / "last.ckpt"
