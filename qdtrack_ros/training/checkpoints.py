@@ -45,9 +45,10 @@ class TrainingCheckpoints(L.pytorch.callbacks.ModelCheckpoint):
     Args:
         config: the training.
         folder: for ``best-step=N.ckpt`` and ``last.ckpt``.
+        resume: checkpoint that the training goes on from.
     """
 
-    def __init__(self, config: TrainingConfig, folder: Path) -> None:
+    def __init__(self, config: TrainingConfig, folder: Path, resume: Path | None = None) -> None:
         validated = config.validation is not None
         super().__init__(
             dirpath=folder,
@@ -59,6 +60,7 @@ class TrainingCheckpoints(L.pytorch.callbacks.ModelCheckpoint):
             enable_version_counter=False,
         )
         self._config = config
+        self._resume = resume
         self.last = folder / "last.ckpt"
 
     def on_train_batch_end(self, trainer: Any, *rest: Any) -> None:
@@ -74,6 +76,21 @@ class TrainingCheckpoints(L.pytorch.callbacks.ModelCheckpoint):
         """Save, whether this is one of the best or not."""
         super().on_validation_end(trainer, module)
         trainer.save_checkpoint(self.last)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the best so far that are still there: where they were written, or beside the one gone on from.
+
+        Lightning forgets them where a resumed training has another folder, and would ship one deleted since.
+        """
+        models: dict[str, Tensor] = {}
+        for path, score in state_dict["best_k_models"].items():
+            places = [Path(path), *([self._resume.with_name(Path(path).name).resolve()] if self._resume else [])]
+            models |= {str(place): score for place in [p for p in places if p.is_file()][:1]}
+        best, worst = (pick(models, key=lambda path: models[path], default="") for pick in (max, min))
+        state: dict[str, Any] = {"dirpath": self.dirpath, "best_k_models": models}
+        state |= {"best_model_path": best, "best_model_score": models.get(best)}
+        state |= {"kth_best_model_path": worst, "kth_value": models.get(worst, state_dict["kth_value"])}
+        super().load_state_dict(state_dict | state)
 
     def chosen(self) -> Path:
         """The checkpoint that ships: the best by validation, else the last."""

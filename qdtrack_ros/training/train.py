@@ -46,7 +46,7 @@ def train(config: TrainingConfig, root: Path, output: Path, resume: Path | None 
         check_resumable(resume, model, config, config.batch_size * processes.processes * processes.machines)
     data = PairDataModule(config, preset, root)
     module = QDTrackModule(config, preset, model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    checkpoints = TrainingCheckpoints(config, output)
+    checkpoints = TrainingCheckpoints(config, output, resume)
     trainer = build_trainer(config, output, checkpoints)
     try:
         trainer.fit(module, datamodule=data, ckpt_path=str(resume) if resume else None, weights_only=True)

@@ -305,6 +305,27 @@ def test_a_killed_training_goes_on_from_its_last_validation_and_not_from_one_of_
     assert sorted(best(tmp_path / "out")) == ["best-step=2.ckpt", "best-step=4.ckpt", "best-step=6.ckpt"]
 
 
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_training_that_goes_on_in_another_folder_ships_the_best_of_before(
+    training, street, tmp_path, monkeypatch, moved
+):
+    figures = iter([0.9, 0.8, 0.7])
+    monkeypatch.setattr(
+        "qdtrack_ros.training.module.precision_recall", lambda _: SimpleNamespace(average=next(figures))
+    )
+    whole = train(training(validated=True, steps=4), street.parent, tmp_path / "out").read_bytes()
+    out, resumed = tmp_path / "out", tmp_path / "resumed"
+    if moved:
+        resumed = out = out.rename(tmp_path / "moved")
+    config = training(validated=True, steps=6)
+    assert train(config, street.parent, resumed, resume=out / "best-step=4.ckpt").read_bytes() == whole
+    assert len(best(resumed)) == 3
+    (out / "best-step=2.ckpt").unlink()
+    figures = iter([0.6])
+    train(config, street.parent, tmp_path / "third", resume=out / "best-step=4.ckpt")
+    assert sorted(best(tmp_path / "third")) == ["best-step=4.ckpt", "best-step=6.ckpt"]
+
+
 def test_a_kill_while_the_last_step_is_validated_leaves_that_to_be_done_again(training, street, tmp_path, monkeypatch):
     config = training(validated=True)
     train(config, street.parent, tmp_path / "whole")
