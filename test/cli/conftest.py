@@ -66,7 +66,7 @@ def preset(tmp_path: Path) -> Path:
 def colour_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """The commands find coloured rectangles instead of running a network."""
 
-    def create(*arguments: Any) -> ColourEngine:
+    def create(*arguments: Any, **options: Any) -> ColourEngine:
         return ColourEngine()
 
     monkeypatch.setattr(engines, "create_engine", create)
