@@ -221,6 +221,16 @@ def test_what_cannot_be_trained_is_an_error_before_the_first_step(training, stre
     assert not (tmp_path / "out" / "model.safetensors").exists()
 
 
+def test_ids_that_do_not_go_on_are_an_error_though_a_frame_may_be_its_own_reference(training, street, tmp_path):
+    truth = street / "gt" / "gt.txt"
+    rows = [row.split(",") for row in truth.read_text().splitlines()]
+    truth.write_text("\n".join(",".join([row[0], str(n), *row[2:]]) for n, row in enumerate(rows)))
+    with pytest.raises(TrainingError, match="source street: no identity is in two frames within scope 2"):
+        train(training(), street.parent, tmp_path / "out")
+    source = {"format": "mot", "path": "street", "labels": {"pedestrian": "person"}, "scope": 0}
+    train(training(steps=1, sources=[source]), street.parent, tmp_path / "out")
+
+
 def test_fewer_steps_than_one_validation_ship_the_last(training, street, tmp_path):
     path = train(training(validated=True, steps=1), street.parent, tmp_path / "out")
     last = network(tmp_path / "out" / "last.ckpt")
