@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -12,6 +14,9 @@ from typing import Any, TypeVar
 import yaml
 
 T = TypeVar("T")
+
+_POWER_OF_TEN = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+"""What YAML 1.1 takes for a text, for want of a point or of a sign: 1e-3, 1.0e3."""
 
 
 class ConfigurationError(ValueError):
@@ -84,11 +89,27 @@ def build(kind: type[T], values: Mapping[str, Any], where: str) -> T:
     unknown = sorted(str(key) for key in values if key not in fields)
     if unknown:
         raise ConfigurationError(f"{where} has unknown key(s) {', '.join(unknown)}; known: {', '.join(fields)}")
+    missing = [name for name, f in fields.items() if name not in values and _is_needed(f)]
+    if missing:
+        raise ConfigurationError(f"{where}: missing {' and '.join(missing)}")
     arguments = {name: _convert(hints[name], value, f"{where}.{name}") for name, value in values.items()}
     try:
         return kind(**arguments)
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"{where}: {error}") from error
+
+
+def _is_needed(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def within(values: object, least: float, most: float, *names: str) -> None:
+    """``ValueError``, which names it, for an attribute that is not in ``least .. most``; infinite ones do not bound."""
+    for name in names:
+        value = getattr(values, name)
+        if not least <= value <= most:
+            expected = f"at least {least:g}" if math.isinf(most) else f"{least:g} to {most:g}"
+            raise ValueError(f"{name} is {value}; expected {expected}")
 
 
 def _build_one_of(choices: Sequence[Any], value: Any, where: str) -> Any:
@@ -127,6 +148,10 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return {k: _convert(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if hint is float and isinstance(value, str) and _POWER_OF_TEN.fullmatch(value):
+        value = float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigurationError(f"{where} is {value}; expected a finite number")
     if hint is bool and isinstance(value, bool):
         return value
     if isinstance(hint, type) and isinstance(value, hint) and not (isinstance(value, bool) and hint is not bool):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import pytest
+import yaml
 
 from qdtrack_ros.configuration import ConfigurationError, build, load_yaml, merge
 
@@ -93,6 +94,8 @@ def test_the_kind_says_which_of_several_dataclasses_is_meant():
         ({"name": "a", "on": "yes"}, r"settings\.on is 'yes'"),
         ({"name": "a", "inner": []}, r"settings\.inner is \[\]; expected a mapping"),
         ({"name": "a", "inner": {"ratio": True}}, r"settings\.inner\.ratio is True; expected float"),
+        ({"name": "a", "inner": {"ratio": float("nan")}}, r"settings\.inner\.ratio is nan; expected a finite number"),
+        ({"name": "a", "inner": {"ratio": ".inf"}}, r"settings\.inner\.ratio is '\.inf'; expected float"),
         ({"name": "a", "inner": {"ratio": "0.5"}}, r"settings\.inner\.ratio is '0\.5'; expected float"),
         ({"name": "a", "inner": {"ratio": -1}}, r"settings\.inner: ratio is -1\.0; expected a positive"),
         ({"name": "a", "inner": {"size": [1, 2, 3]}}, r"settings\.inner\.size has 3 entries; expected 2"),
@@ -109,6 +112,11 @@ def test_the_kind_says_which_of_several_dataclasses_is_meant():
 def test_what_is_wrong_is_named(values, message):
     with pytest.raises(ConfigurationError, match=message):
         build(Outer, values, "settings")
+
+
+def test_powers_of_ten_that_yaml_takes_for_texts_are_numbers():
+    for text, value in (("1e-3", 0.001), ("+2.5e1", 25.0), ("1.E2", 100.0)):
+        assert build(Outer, {"name": "a", "inner": {"ratio": yaml.safe_load(text)}}, "settings").inner.ratio == value
 
 
 def test_merge_goes_key_by_key_and_leaves_its_arguments_alone():

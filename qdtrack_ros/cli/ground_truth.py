@@ -14,7 +14,7 @@ from qdtrack_ros.cli.protocols import BAG, PROTOCOLS
 from qdtrack_ros.data.formats import Location, read_sequences, recognise
 from qdtrack_ros.data.kitti import read_kitti_annotations
 from qdtrack_ros.data.media import LazyFrames
-from qdtrack_ros.data.mot import own_classes, read_mot_annotations
+from qdtrack_ros.data.mot import own_classes, read_mot_annotations, truth_file
 from qdtrack_ros.data.sources import is_bag, open_source
 from qdtrack_ros.data.types import Annotation, DataError
 from qdtrack_ros.data.types import Sequence as FrameSequence
@@ -140,7 +140,8 @@ def _own_truth(source: Source) -> Job:
             f"{sequence.name} brings no ground truth; name a file, folder or bag with --gt, or boxes of this bag with "
             "--gt-topic"
         )
-    return _job(source, sequence, annotations, "mot", _mot_benchmark(Path(source.path) / "gt", sequence.name))
+    benchmark = _mot_benchmark(_mot_truth(Path(source.path)).parent, sequence.name)
+    return _job(source, sequence, annotations, "mot", benchmark)
 
 
 def _truth_of_file(source: Source, path: Path, found: str) -> Job:
@@ -148,7 +149,7 @@ def _truth_of_file(source: Source, path: Path, found: str) -> Job:
     if found == "kitti":
         annotations = _whole(sequence, path, read_kitti_annotations)
         return _job(source, sequence, annotations, found, PROTOCOLS[found].benchmark(path.stem, ()))
-    file = path / "gt" / "gt.txt" if path.is_dir() else path
+    file = _mot_truth(path) if path.is_dir() else path
     annotations = _whole(sequence, file, read_mot_annotations)
     name = next((part for part in file.resolve().parts if part.upper().startswith("MOT20")), sequence.name)
     return _job(source, sequence, annotations, found, _mot_benchmark(file.parent, name))
@@ -167,6 +168,10 @@ def _whole(sequence: FrameSequence, path: Path, read: Callable[[Path, int], Anno
         text = "%s has %d pictures: ground truth of those after them, up to picture %d, is left out"
         logger.warning(text, sequence.name, count, lost[-1] + 1)
     return annotations[:count]
+
+
+def _mot_truth(folder: Path) -> Path:
+    return truth_file(folder) or folder / "gt" / "gt.txt"
 
 
 def _mot_benchmark(folder: Path, name: str) -> Benchmark:

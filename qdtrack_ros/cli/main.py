@@ -59,8 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.ros_arguments = ros_arguments
     try:
         return int(arguments.run(arguments))
-    except KeyboardInterrupt:
-        print(f"qdtrack {arguments.command}: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interruption:
+        print(f"qdtrack {arguments.command}: {str(interruption) or 'interrupted'}", file=sys.stderr)
         return EXIT_INTERRUPTED
     except Exception as error:
         if not is_expected(error):

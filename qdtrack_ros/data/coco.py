@@ -51,10 +51,16 @@ class CocoFile(NamedTuple):
 
     def frame(self, index: int, image: Row, image_dir: Path) -> Frame:
         """An image of the file as frame ``index`` of a sequence."""
-        path = image_dir / image["file_name"]
+        path = _picture(image_dir, image["file_name"])
         annotations = self.annotations.get(image["id"], ())
         load = partial(load_image, path)
         return Frame(index, None, image.get("width"), image.get("height"), annotations, load, path)
+
+
+def _picture(folder: Path, name: str) -> Path:
+    """Path of a picture; in a file that Windows wrote, backslashes stand between folders."""
+    path = folder / name
+    return path if "\\" not in name or path.is_file() else folder / name.replace("\\", "/")
 
 
 def read_coco(json_file: str | os.PathLike[str], image_dir: str | os.PathLike[str]) -> Sequence:

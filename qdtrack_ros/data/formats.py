@@ -15,7 +15,7 @@ from qdtrack_ros.data.coco_video import read_coco_videos, read_tao
 from qdtrack_ros.data.crowdhuman import read_crowdhuman
 from qdtrack_ros.data.kitti import read_kitti_sequence
 from qdtrack_ros.data.label_studio import read_label_studio
-from qdtrack_ros.data.mot import read_mot_sequence
+from qdtrack_ros.data.mot import read_mot_sequence, truth_file
 from qdtrack_ros.data.types import DataError, Sequence
 from qdtrack_ros.data.waymo import read_waymo
 
@@ -92,7 +92,7 @@ def recognise(annotations: Path) -> str:
 def _recognise_folder(folder: Path) -> str:
     if (folder / "camera_image").is_dir():
         return "waymo"
-    if (folder / "gt").is_dir() or (folder / "seqinfo.ini").is_file():
+    if (folder / "gt").is_dir() or (folder / "seqinfo.ini").is_file() or truth_file(folder) is not None:
         return "mot"
     if next(folder.glob("*.json"), None) is not None:
         return "bdd100k"

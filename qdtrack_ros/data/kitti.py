@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
+from collections.abc import Sequence as AbstractSequence
 from functools import partial
 from pathlib import Path
 
@@ -38,6 +39,7 @@ def read_kitti_sequence(
         images = list_images(pictures)
         if not images:
             raise DataError(f"{pictures}: no picture in this folder; expected files such as 000000.png")
+        _check_whole(pictures, images)
         truth = read_kitti_annotations(labels, len(images))
         frames = tuple(
             Frame(
@@ -50,6 +52,17 @@ def read_kitti_sequence(
         truth = read_kitti_annotations(labels, source.count)
         frames = tuple(video_frame(source, index, truth[index], frame_rate) for index in range(source.count))
     return Sequence(labels.stem, frames, frame_rate, True)
+
+
+def _check_whole(folder: Path, images: AbstractSequence[Path]) -> None:
+    """``DataError`` where pictures with the numbers of frames have gaps: all labels after one would be shifted."""
+    if not all(path.stem.isdecimal() for path in images):
+        return  # such are counted by their position, as are time stamps
+    numbers = {int(path.stem) for path in images}
+    first, last = min(numbers), max(numbers)
+    if first <= 1 and last - first >= len(images):
+        gap = next(number for number in range(first, last) if number not in numbers)
+        raise DataError(f"{folder}: {len(images)} pictures with numbers from {first} to {last}; there is no {gap}")
 
 
 def read_kitti_annotations(path: str | os.PathLike[str], frame_count: int) -> list[tuple[Annotation, ...]]:

@@ -12,7 +12,7 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -101,7 +101,7 @@ def _video(task: Mapping[str, Any], videos: Path, single: bool) -> Path:
             raise RowError(f"{videos} is one video, but there are several tasks; name the folder of their videos")
         return videos
     texts = [text for text in field(task, "data", json_object).values() if isinstance(text, str)]
-    names = [Path(name).name for text in texts for name in _named(text) if is_video(Path(name))]
+    names = [PureWindowsPath(name).name for text in texts for name in _named(text) if is_video(Path(name))]
     if not names:
         raise RowError("its data names no video file")
     names += [own for name in names if (own := name.partition("-")[2])]

@@ -68,8 +68,12 @@ def decode_picture(data: bytes | npt.NDArray[np.uint8], place: str) -> Image:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The pictures directly in ``folder`` in natural order (2 before 10)."""
-    return sorted((path for path in folder.iterdir() if is_image(path) and path.is_file()), key=_natural_key)
+    """The pictures directly in ``folder`` in natural order (2 before 10), without hidden files.
+
+    A Mac puts ``._000001.jpg`` beside each picture of an archive: as a picture it would shift all that follow.
+    """
+    pictures = (path for path in folder.iterdir() if is_image(path) and not path.name.startswith("."))
+    return sorted((path for path in pictures if path.is_file()), key=_natural_key)
 
 
 def _natural_key(path: Path) -> tuple[list[tuple[int, int, str]], str]:

@@ -43,13 +43,14 @@ def read_mot_sequence(
     """One MOTChallenge sequence.
 
     Pictures come from ``imDir`` of ``seqinfo.ini`` (any suffix OpenCV reads), else from a video file beside it, whose
-    frame i (0-based) is ground truth frame i + 1. ``gt/gt.txt`` may be missing (test sets): then no annotations; or
-    ``seqinfo.ini`` (labelling tools): then the frame rate is unknown. Column 7 is a flag (0 = ignore). Rows of nine
-    columns carry class and visibility (MOT16 and later); other rows are MOT15 ones, where world coordinates follow.
+    frame i (0-based) is ground truth frame i + 1. ``gt/gt.txt``, or ``gt.txt`` in the folder itself, may be missing
+    (test sets): then no annotations; or ``seqinfo.ini`` (labelling tools): then the frame rate is unknown. Column 7 is
+    a flag (0 = ignore). Rows of nine columns carry class and visibility (MOT16 and later); other rows are MOT15 ones,
+    where world coordinates follow.
     Boxes are taken as written, as the benchmark's own tools do.
 
     Args:
-        folder: holds ``seqinfo.ini`` or ``gt/gt.txt``.
+        folder: holds ``seqinfo.ini`` or the ground truth.
         is_video: False when neighbouring frames are too far apart to be tracked through.
         frame_rate: replaces the one in ``seqinfo.ini``.
 
@@ -62,8 +63,8 @@ def read_mot_sequence(
     rate = frame_rate if frame_rate is not None else _positive(root, info, "frameRate")
     length = _positive(root, info, "seqLength")
     bare = _picture_frames(root, info, rate if is_video else None, None if length is None else int(length))
-    truth = root / "gt" / "gt.txt"
-    annotations = read_mot_annotations(truth, len(bare)) if truth.is_file() else [()] * len(bare)
+    truth = truth_file(root)
+    annotations = [()] * len(bare) if truth is None else read_mot_annotations(truth, len(bare))
     frames = tuple(replace(frame, annotations=boxes) for frame, boxes in zip(bare, annotations, strict=True))
     return Sequence(name, frames, rate, is_video)
 
@@ -147,19 +148,26 @@ def _parse_row(fields: list[str], frame_count: int, classes: Mapping[int, str] |
     return index, Annotation(box, label, identity(fields[1]), number(fields[6], "flag") == 0, crowd, visibility)
 
 
+def truth_file(folder: Path) -> Path | None:
+    """Ground truth of a sequence: ``gt/gt.txt``, else ``gt.txt`` in the folder itself; None where there is neither."""
+    return next((path for path in (folder / "gt" / "gt.txt", folder / "gt.txt") if path.is_file()), None)
+
+
 def is_mot_folder(folder: Path) -> bool:
     """Whether a folder is a sequence of this format."""
-    return (folder / "seqinfo.ini").is_file() or (folder / "gt" / "gt.txt").is_file()
+    if (folder / "seqinfo.ini").is_file() or (folder / "gt" / "gt.txt").is_file():
+        return True
+    return (folder / "gt.txt").is_file() and (folder / "img1").is_dir()  # else it may be anything, among pictures
 
 
 def _read_info(root: Path) -> Mapping[str, str]:
     path = root / "seqinfo.ini"
-    if not path.exists() and is_mot_folder(root):
+    if not path.exists() and truth_file(root) is not None:
         return {}
     parser = configparser.ConfigParser(interpolation=None)
     try:
         if not parser.read(path, encoding="utf-8-sig"):
-            raise DataError(f"{path}: no such file; expected a MOTChallenge folder with seqinfo.ini and gt/gt.txt")
+            raise DataError(f"{path}: no such file; expected a MOTChallenge folder with seqinfo.ini or gt/gt.txt")
         return parser["Sequence"]
     except (configparser.Error, KeyError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not a seqinfo.ini ({error}); expected a section [Sequence]") from error

@@ -76,6 +76,20 @@ class SequenceSource:
     def has_objects(self) -> bool:
         return bool(len(self._populated))
 
+    @property
+    def has_partners(self) -> bool:
+        """Whether an object to learn is seen again in another frame within the scope; in stills, each has a partner."""
+        last: dict[int, int] = {}
+        for frame in self.sequence.frames:
+            for annotation in frame.annotations:
+                identity = annotation.instance_id
+                if identity is None or self.class_of(annotation) is None:
+                    continue
+                if frame.index - last.get(identity, -self.scope - 1) <= self.scope:
+                    return True
+                last[identity] = frame.index
+        return self.scope == 0
+
     @cached_property
     def _populated(self) -> npt.NDArray[np.int64]:
         """Frames to draw a key from: those with an object to learn, as often as they are to be repeated."""

@@ -6,6 +6,7 @@ of (seed, number), so a training that is resumed sees the same pairs again.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from qdtrack_ros.configuration import within
 from qdtrack_ros.data.appearance import apply_colour, degrade, random_colour
 from qdtrack_ros.data.pair_sources import PairSource
 from qdtrack_ros.data.scene import SceneAugmentation, vary_scene
@@ -50,6 +52,8 @@ class PairConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        within(self, 0, 1, "mosaic", "background")
+        within(self, 0, math.inf, "seed")
         if isinstance(self.augmentation, SceneAugmentation) and self.mosaic:
             raise ValueError(f"mosaic is {self.mosaic}; whole pictures (kind: scene) make none: set it to 0.0")
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
-from qdtrack_ros.configuration import build, load_yaml, merge
+from qdtrack_ros.configuration import build, load_yaml, merge, within
 from qdtrack_ros.data.crops import SheetConfig
 from qdtrack_ros.data.formats import FORMATS
 from qdtrack_ros.data.pairs import PairConfig
@@ -71,6 +73,7 @@ class SourceConfig:
             raise ValueError(f"source {self.path}: format {self.format} has no annotations apart from its path")
         if self.weight <= 0 or self.scope < 0:
             raise ValueError(f"weight {self.weight} must be positive and scope {self.scope} not negative")
+        within(self, 0, math.inf, "min_aspect")
         if not 0 <= self.oversample <= 1 or (self.oversample and self.scope):
             raise ValueError(
                 f"oversample is {self.oversample} and scope {self.scope}; expected 0 to 1, for stills (scope: 0)"
@@ -144,6 +147,13 @@ class LossConfig:
         for name, choices in (("regions", REGIONS), ("positives", POSITIVES)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected {' or '.join(choices)}")
+        within(self, 1, math.inf, "rpn_samples", "box_samples", "key_positives", "reference_samples")
+        within(self, 1, math.inf, "train_proposals_per_level", "train_proposals")
+        within(self, 0, math.inf, "rpn_beta", "box_beta", "reference_negative_ratio")
+        within(self, 0, math.inf, "track_weight", "auxiliary_weight")
+        within(self, 0, 1, "box_positive_fraction", "box_iou", "rpn_positive_iou", "track_positive_iou")
+        within(self, 0, self.rpn_positive_iou, "rpn_negative_iou")
+        within(self, 0, self.track_positive_iou, "track_negative_iou")
 
 
 @dataclass(frozen=True)
@@ -180,6 +190,15 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         if self.kind not in ("sgd", "adamw"):
             raise ValueError(f"kind is {self.kind!r}; expected sgd or adamw")
+        within(self, 0, math.inf, "reference_batch", "backbone_factor", "weight_decay", "warmup_steps", "clip_norm")
+        within(self, 0, 1, "momentum")
+        for name, allowed, expected in (
+            ("learning_rate", self.learning_rate > 0, "more than 0"),
+            ("ema_decay", 0 <= self.ema_decay < 1, "0 or more and less than 1"),
+            ("milestones", all(a < b for a, b in pairwise((0, *self.milestones))), "rising steps, from 1"),
+        ):
+            if not allowed:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected {expected}")
 
 
 @dataclass(frozen=True)
@@ -234,14 +253,12 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("validation_stride", "batch_size", "steps", "validate_every", "max_steps_without_positives"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
+        within(self, 1, math.inf, "validation_stride", "batch_size", "steps", "validate_every")
+        within(self, 1, math.inf, "max_steps_without_positives")
+        within(self, 0, 2**32 - 1, "seed")
         if self.validation == ():
             raise ValueError("validation is an empty list; name a source, or leave it out to train without")
-        for name in ("workers", "pictures_every"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
+        within(self, 0, math.inf, "workers", "pictures_every")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision is {self.precision!r}; expected one of {', '.join(PRECISIONS)}")
 

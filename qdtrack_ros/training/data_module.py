@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from qdtrack_ros.data.pair_sources import SequenceSource
 from qdtrack_ros.data.pairs import PairSampler
 from qdtrack_ros.inference.presets import Preset
 from qdtrack_ros.training.config import TrainingConfig
+from qdtrack_ros.training.interruption import leave_signals_to_parent
 from qdtrack_ros.training.module import L, TrainingError, ValidationPicture
 from qdtrack_ros.training.sources import every, label_indices, open_pair_sources, open_sequences
 from qdtrack_ros.training.stream import PairStream, loader
@@ -45,7 +47,7 @@ class PairDataModule(L.LightningDataModule):
             self.trainer.global_rank,
             self.trainer.world_size,
         )
-        return loader(stream, self._config.workers, pin=torch.cuda.is_available())
+        return loader(stream, self._config.workers, torch.cuda.is_available(), leave_signals_to_parent)
 
     def val_dataloader(self) -> Any:
         """Validation pictures, one at a time; every process sees all of them, in their order."""
@@ -60,6 +62,14 @@ def _as_is(picture: ValidationPicture) -> ValidationPicture:
 def pair_sampler(config: TrainingConfig, preset: Preset, root: Path) -> PairSampler:
     """What draws the pairs of a training; errors as in :class:`PairDataModule`."""
     opened = [open_pair_sources(s, root, preset.labels, config.cache_frames) for s in config.sources]
+    for named, group in zip(config.sources, opened, strict=True):
+        videos = [source for source in group if isinstance(source, SequenceSource) and source.has_objects]
+        # Pairs of a frame with itself have positives whatever the ids, so that the watch over these would not see it.
+        if videos and not any(source.has_partners for source in videos):
+            raise TrainingError(
+                f"source {named.path}: no identity is in two frames within scope {named.scope}; do the ids go on from "
+                "frame to frame? `--check` tells more; scope: 0 takes each picture as a still"
+            )
     sources = [source for group in opened for source in group]
     try:
         return PairSampler(sources, config.pairs)

@@ -36,6 +36,9 @@ from qdtrack_ros.training.stream import PairBatch
 PAIRS_PER_STEP = "pairs_per_step"
 """Key of a checkpoint: over all processes. Learning rate and place in the stream of pairs belong to it."""
 
+SETTINGS = "settings"
+"""Key of a checkpoint: the settings by :func:`lasting_settings`."""
+
 
 class TrainingError(RuntimeError):
     """A training that cannot go on; the message says why and what to look at."""
@@ -228,6 +231,20 @@ class QDTrackModule(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note what a resumed training must have, too."""
         checkpoint[PAIRS_PER_STEP] = self.pairs_per_step
+        checkpoint[SETTINGS] = lasting_settings(self._config)
+
+    def on_train_start(self) -> None:
+        """Take learning rates and weight decays from the configuration, not from the checkpoint of a resumed training.
+
+        Who goes on with a lower learning rate, as the error of a loss that is not finite asks for, means it.
+        """
+        optimizer: Any = self.optimizers(use_pl_optimizer=False)
+        schedule: Any = self.lr_schedulers()
+        wanted = build_optimizer(self.model, self._config.optimizer, self.pairs_per_step).param_groups
+        schedule.base_lrs = [group["lr"] for group in wanted]
+        for group, new, factor in zip(optimizer.param_groups, wanted, schedule.lr_lambdas, strict=True):
+            group["initial_lr"], group["weight_decay"] = new["lr"], new["weight_decay"]
+            group["lr"] = new["lr"] * factor(self.global_step)
 
     def configure_optimizers(self) -> Any:
         """Optimizer and per-step schedule."""
@@ -236,6 +253,18 @@ class QDTrackModule(L.LightningModule):
         total = self._config.steps
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, total, config))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def lasting_settings(config: TrainingConfig) -> dict[str, str | bool]:
+    """What a resumed training cannot change: the optimizer's state, or whose weights are which, belong to it."""
+    optimizer = config.optimizer
+    return {
+        "optimizer.kind": optimizer.kind,
+        "optimizer.decay_biases": optimizer.decay_biases,
+        "optimizer.batch_norm": optimizer.batch_norm,
+        "optimizer.ema_decay > 0": optimizer.ema_decay > 0,
+        "freeze_detector": config.freeze_detector,
+    }
 
 
 def picture_generators(seed: int, numbers: Sequence[int]) -> list[torch.Generator]:

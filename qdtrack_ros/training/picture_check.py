@@ -44,23 +44,25 @@ def look_at_sequences(sequences: Sequence[FrameSequence], all_pictures: bool) ->
     count = 0
     for sequence in sequences:
         frames = sequence.frames
-        gone = {frame.index for frame in frames if frame.path is not None and not frame.path.is_file()}
-        missing += [str(frames[index].path) for index in sorted(gone)]
+        # By place in the list: of a part of a sequence, a frame's index is another number.
+        gone = {place for place, frame in enumerate(frames) if frame.path is not None and not frame.path.is_file()}
+        missing += [str(frames[place].path) for place in sorted(gone)]
         share = len(frames) if all_pictures else max(1, SAMPLED_PICTURES // len(sequences))
         sizes: dict[int, _Size] = {}
-        for index in _spread(len(frames), share):
-            if index in gone:
+        for place in _spread(len(frames), share):
+            if place in gone:
                 continue
+            frame = frames[place]
             try:
-                height, width = frames[index].load().shape[:2]
+                height, width = frame.load().shape[:2]
             except DataError as error:
                 damaged.append(str(error))
                 continue
-            sizes[index] = (width, height)
-            stated = _stated(frames[index])
+            sizes[frame.index] = (width, height)
+            stated = _stated(frame)
             if stated is not None and stated != (width, height):
-                place = _place(sequence, frames[index])
-                resized.append(f"{place}: {width}x{height}, annotated as {stated[0]}x{stated[1]}")
+                told = f"{width}x{height}, annotated as {stated[0]}x{stated[1]}"
+                resized.append(f"{_place(sequence, frame)}: {told}")
         count += len(sizes)
         outside += _beside(sequence, sizes)
     errors = [

@@ -15,8 +15,9 @@ from qdtrack_ros.configuration import ConfigurationError
 from qdtrack_ros.data.crops import CROP_LABEL, read_crops
 from qdtrack_ros.data.formats import Location, read_sequences
 from qdtrack_ros.data.media import decode_picture, is_of_video
+from qdtrack_ros.data.mot import truth_file
 from qdtrack_ros.data.pair_sources import CropSource, SequenceSource
-from qdtrack_ros.data.types import Frame, Sequence
+from qdtrack_ros.data.types import DataError, Frame, Sequence
 from qdtrack_ros.evaluation.rules import TruthRules
 from qdtrack_ros.inference.engine import fetched_weights
 from qdtrack_ros.training.config import CROPS, SourceConfig
@@ -40,6 +41,11 @@ def open_sequences(config: SourceConfig, root: Path, in_memory: bool = False) ->
         raise ConfigurationError(f"source {config.path} is of format crops, which has no frames to validate on")
     path = root / config.path
     annotations = root / config.annotations if config.annotations else path
+    if config.format == "mot" and path.is_dir() and truth_file(path) is None:
+        # A test set for the reader; here all that is in the pictures would be taught as background.
+        raise DataError(
+            f"{path}: no gt/gt.txt and no gt.txt; expected the annotations to learn from, or to validate on"
+        )
     found = read_sequences(config.format, Location(path, annotations, config.sequences, in_memory))
     return tuple(_part_of(sequence, *config.part) for sequence in found)
 

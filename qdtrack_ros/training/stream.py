@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import cv2
@@ -136,8 +136,10 @@ class PairStream(IterableDataset[PairBatch]):
             batch += workers
 
 
-def loader(stream: PairStream, workers: int, pin: bool) -> DataLoader[PairBatch]:
-    """A loader whose batches come in the stream's order."""
+def loader(
+    stream: PairStream, workers: int, pin: bool, start: Callable[[int], None] | None = None
+) -> DataLoader[PairBatch]:
+    """A loader whose batches come in the stream's order; every worker begins with ``start`` (of its number)."""
     return DataLoader(
         stream,
         batch_size=None,
@@ -145,4 +147,5 @@ def loader(stream: PairStream, workers: int, pin: bool) -> DataLoader[PairBatch]
         pin_memory=pin,
         persistent_workers=workers > 0,
         prefetch_factor=3 if workers else None,
+        worker_init_fn=start,
     )

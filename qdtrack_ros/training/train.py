@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from qdtrack_ros.inference.presets import load_preset
-from qdtrack_ros.training.checkpoints import TrainingCheckpoints, check_resumable, export_weights
+from qdtrack_ros.training.checkpoints import TrainingCheckpoints, WholeFiles, check_resumable, export_weights
 from qdtrack_ros.training.config import TrainingConfig
 from qdtrack_ros.training.data_module import PairDataModule
 from qdtrack_ros.training.interruption import StopOnSignal, StopRequestedError
@@ -43,10 +43,10 @@ def train(config: TrainingConfig, root: Path, output: Path, resume: Path | None 
     model = build_model(config, preset, root)
     processes = launch()
     if resume is not None:
-        check_resumable(resume, model, config.batch_size * processes.processes * processes.machines)
+        check_resumable(resume, model, config, config.batch_size * processes.processes * processes.machines)
     data = PairDataModule(config, preset, root)
     module = QDTrackModule(config, preset, model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    checkpoints = TrainingCheckpoints(config, output)
+    checkpoints = TrainingCheckpoints(config, output, resume)
     trainer = build_trainer(config, output, checkpoints)
     try:
         trainer.fit(module, datamodule=data, ckpt_path=str(resume) if resume else None, weights_only=True)
@@ -79,7 +79,7 @@ def build_trainer(config: TrainingConfig, output: Path, checkpoints: TrainingChe
         callbacks.append(L.pytorch.callbacks.EMAWeightAveraging(decay=config.optimizer.ema_decay, use_buffers=True))
     if config.pictures_every:
         callbacks.append(PairPictures(config.pictures_every))
-    callbacks += [StopOnSignal(checkpoints.last), ProgressBar()]
+    callbacks += [StopOnSignal(config, checkpoints.last), ProgressBar()]
     return L.Trainer(
         devices=processes,
         num_nodes=machines,
@@ -90,6 +90,7 @@ def build_trainer(config: TrainingConfig, output: Path, checkpoints: TrainingChe
         deterministic=config.deterministic,
         gradient_clip_val=config.optimizer.clip_norm or None,
         callbacks=callbacks,
+        plugins=[WholeFiles()],
         logger=L.pytorch.loggers.TensorBoardLogger(str(output), name="", version="events"),
         val_check_interval=config.validate_every if validated else None,
         check_val_every_n_epoch=None,

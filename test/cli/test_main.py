@@ -68,8 +68,12 @@ def test_faults_of_ours_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) ->
         run_with(ValueError("a fault"), monkeypatch)
 
 
-def test_interruption_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run_with(KeyboardInterrupt(), monkeypatch) == cli.EXIT_INTERRUPTED
+@pytest.mark.parametrize("message", ["", "stopped; go on with --resume last.ckpt"])
+def test_interruption_ends_with_130_and_says_how_to_go_on(
+    message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_with(KeyboardInterrupt(*filter(None, [message])), monkeypatch) == cli.EXIT_INTERRUPTED
+    assert capsys.readouterr().err == f"qdtrack doctor: {message or 'interrupted'}\n"
 
 
 def test_expected_errors_exist() -> None:

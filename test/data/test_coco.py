@@ -40,6 +40,16 @@ def test_stills(tmp_path: Path):
     assert int(second.load()[0, 0, 0]) == 1
 
 
+def test_names_that_windows_wrote(tmp_path: Path):
+    path = write(tmp_path, [])
+    (tmp_path / "day 1").mkdir()
+    (tmp_path / "b.png").rename(tmp_path / "day 1" / "b.png")
+    (tmp_path / "a.png").rename(tmp_path / "c\\d.png")  # a name like any other here
+    text = path.read_text().replace("b.png", r"day 1\\b.png").replace("a.png", r"c\\d.png")
+    path.write_text(text)
+    assert [int(frame.load()[0, 0, 0]) for frame in read_coco(path, tmp_path).frames] == [0, 1]
+
+
 def test_faulty_annotations_are_listed(tmp_path: Path):
     faulty = [
         row(id=10, image_id=9),

@@ -70,6 +70,15 @@ def test_faulty_rows_are_listed(tmp_path: Path, pictures: Path):
     assert "frames 0 to 1" in str(caught.value)
 
 
+def test_missing_pictures_are_named(tmp_path: Path, pictures: Path):
+    (pictures / "000001.png").rename(pictures / "000003.png")
+    with pytest.raises(DataError, match="2 pictures with numbers from 0 to 3; there is no 1"):
+        read_kitti_sequence(labels(tmp_path, "1 0 Car 0 0 1 10 20 30 40"), pictures)
+    (pictures / "000000.png").rename(pictures / "1700000000123456789.png")  # time stamps have no numbers to miss
+    (pictures / "000003.png").rename(pictures / "1700000000223456789.png")
+    assert len(read_kitti_sequence(labels(tmp_path, "1 0 Car 0 0 1 10 20 30 40"), pictures).frames[1].annotations) == 1
+
+
 def test_missing_files_are_named(tmp_path: Path, pictures: Path):
     with pytest.raises(DataError, match=r"0001\.txt: cannot be read"):
         read_kitti_sequence(tmp_path / "0001.txt", pictures)

@@ -86,6 +86,7 @@ def test_the_video_is_found_by_its_own_name_too_or_is_named_itself(tmp_path: Pat
     [
         "/data/local-files/?d=shared/my%20street%20a.avi",
         "/data/local-files/?d=my street a.avi",
+        "/data/local-files/?d=shared%5Cmy street a.avi",  # from Windows
         "https://bucket.example/videos/my%20street%20a.avi?X-Amz-Signature=abc.def",
         "/data/upload/1/1a2b3c4d-my%20street%20a.avi",
         "my street a.avi",

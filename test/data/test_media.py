@@ -62,6 +62,11 @@ def test_folder_is_in_natural_order_and_stamped(pictures: Path):
         sequence.frames[3]
 
 
+def test_hidden_files_are_no_pictures(pictures: Path):
+    (pictures / "._1.png").write_bytes(b"what a Mac keeps beside a file")
+    assert [int(frame.load()[0, 0, 0]) for frame in read_folder(pictures).frames] == [1, 2, 10]
+
+
 def test_undecodable_picture_is_named(pictures: Path):
     (pictures / "2.png").write_bytes(b"nothing")
     frame = read_folder(pictures).frames[1]

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from qdtrack_ros.data.formats import recognise
 from qdtrack_ros.data.mot import read_mot_results, read_mot_sequence
 from qdtrack_ros.data.sources import open_source
 from qdtrack_ros.data.types import DataError
@@ -116,6 +117,25 @@ def test_export_of_cvat_has_classes_of_its_own_and_no_seqinfo(tmp_path: Path):
         assert labels == [["person"], [], ["person", "rider"]]
     assert [row.ignore for row in sequence.frames[2].annotations] == [False, True]
     assert [int(frame.load()[0, 0, 0]) for frame in sequence.frames] == [0, 10, 20]  # frame_000000 is frame 1
+
+
+@pytest.mark.parametrize("has_info", [True, False])
+def test_truth_may_lie_in_the_folder_itself(tmp_path: Path, has_info: bool):
+    root = exported_by_cvat(tmp_path / "street", "2,7,0,0,5,5,1,2,1\n")
+    for name in ("gt.txt", "labels.txt"):
+        (root / "gt" / name).rename(root / name)
+    (root / "gt").rmdir()
+    if has_info:
+        (root / "seqinfo.ini").write_text("[Sequence]\nname=street\n")
+    for sequence in (read_mot_sequence(root), open_source(root)):
+        assert [[row.label for row in frame.annotations] for frame in sequence.frames] == [[], ["rider"], []]
+    assert recognise(root) == "mot"
+
+
+def test_a_text_beside_pictures_makes_no_sequence_of_them(tmp_path: Path):
+    (tmp_path / "gt.txt").write_text("anything")
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((4, 4, 3), np.uint8))
+    assert len(open_source(tmp_path).frames) == 1
 
 
 def test_own_classes_are_counted_from_one_and_named_once(tmp_path: Path):

@@ -46,6 +46,30 @@ def coco(folder: Path, annotations: list[dict[str, Any]], **image: Any) -> dict[
     return {**source, "labels": {"person": "person"}}
 
 
+def test_a_sequence_without_annotations_is_none_to_learn_from(training: Training, street: Path):
+    (street / "gt" / "gt.txt").rename(street / "gt" / "truth.txt")
+    report, source = check(training(validated=True), street.parent)
+    for part in report.sources:  # the one to learn from, and the one to validate on
+        assert [f"{street}: no gt/gt.txt and no gt.txt" in error for error in part.errors] == [True]
+
+
+def test_missing_pictures_of_a_part_are_named(training: Training, tmp_path: Path):
+    source = coco(tmp_path / "video", [], video_id=1, frame_id=0)
+    truth = tmp_path / "video" / "truth.json"
+    content = json.loads(truth.read_text())
+    image = content["images"][0]
+    content["images"] = [{**image, "id": n, "frame_id": n, "file_name": f"{n}.png"} for n in range(4)]
+    content["annotations"] = [
+        {"id": n, "image_id": n, "category_id": 1, "instance_id": 0, "bbox": [1, 1, 9, 9]} for n in range(4)
+    ]
+    for n in (0, 1, 2):
+        cv2.imwrite(str(tmp_path / "video" / f"{n}.png"), np.zeros((30, 40, 3), np.uint8))
+    truth.write_text(json.dumps(content | {"videos": [{"id": 1, "name": "v"}]}))
+    source |= {"format": "cocovid", "scope": 1, "part": [0.5, 1.0]}
+    _, report = check(training(sources=[source]), tmp_path)
+    assert report.pictures == 1 and ["3.png" in error for error in report.errors] == [True]
+
+
 def test_a_sound_training_is_counted(training: Training, street: Path):
     rows = street / "gt" / "gt.txt"
     edit(rows, lambda rows: [[*row[:6], "0", *row[7:]] if row[:2] == ["8", "3"] else row for row in rows])

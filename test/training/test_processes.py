@@ -101,7 +101,8 @@ def terminate_after_a_checkpoint(words: list[str], folder: Path) -> str:
 
 
 def test_a_training_that_was_stopped_equals_one_that_was_not(command, tmp_path):
-    changes = PLAIN_SGD | {"batch_size": 1, "optimizer.milestones": [10**6], "optimizer.ema_decay": 0.9}
+    # With a worker: torchrun's SIGTERM is for the whole group of processes, and must not end the worker first.
+    changes = PLAIN_SGD | {"batch_size": 1, "workers": 1, "optimizer.milestones": [10**6], "optimizer.ema_decay": 0.9}
     stopped, resumed, whole = (tmp_path / name for name in ("stopped", "resumed", "whole"))
     error = terminate_after_a_checkpoint(command(stopped, 2, **changes, steps=10**5), stopped)
     step = checkpoint(stopped)["global_step"]

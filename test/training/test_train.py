@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
+import tempfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -218,6 +221,16 @@ def test_what_cannot_be_trained_is_an_error_before_the_first_step(training, stre
     assert not (tmp_path / "out" / "model.safetensors").exists()
 
 
+def test_ids_that_do_not_go_on_are_an_error_though_a_frame_may_be_its_own_reference(training, street, tmp_path):
+    truth = street / "gt" / "gt.txt"
+    rows = [row.split(",") for row in truth.read_text().splitlines()]
+    truth.write_text("\n".join(",".join([row[0], str(n), *row[2:]]) for n, row in enumerate(rows)))
+    with pytest.raises(TrainingError, match="source street: no identity is in two frames within scope 2"):
+        train(training(), street.parent, tmp_path / "out")
+    source = {"format": "mot", "path": "street", "labels": {"pedestrian": "person"}, "scope": 0}
+    train(training(steps=1, sources=[source]), street.parent, tmp_path / "out")
+
+
 def test_fewer_steps_than_one_validation_ship_the_last(training, street, tmp_path):
     path = train(training(validated=True, steps=1), street.parent, tmp_path / "out")
     last = network(tmp_path / "out" / "last.ckpt")
@@ -252,6 +265,134 @@ def test_a_signal_ends_the_training_after_its_step(training, street, tmp_path, m
     train(training(steps=4), street.parent, tmp_path / "whole")
     first, second = (network(tmp_path / name / "last.ckpt") for name in ("resumed", "whole"))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_signal_before_a_validation_waits_for_it(training, street, tmp_path, monkeypatch):
+    losses = QDTrackModule.losses
+
+    def signalled(self, batch):
+        if batch.numbers[0] == 2:  # in the second step, after which a validation is due
+            os.kill(os.getpid(), signal.SIGTERM)
+        return losses(self, batch)
+
+    config = training(validated=True)
+    train(config, street.parent, tmp_path / "whole")
+    monkeypatch.setattr(QDTrackModule, "losses", signalled)
+    with pytest.raises(TrainingError, match="stopped by SIGTERM after step 2"):
+        train(config, street.parent, tmp_path / "out")
+    monkeypatch.undo()
+    train(config, street.parent, tmp_path / "out", resume=tmp_path / "out" / "last.ckpt")
+    assert best(tmp_path / "out") == best(tmp_path / "whole")
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == (
+        tmp_path / "whole" / "model.safetensors"
+    ).read_bytes()
+
+
+def best(folder):
+    """Names of the best checkpoints with their figures, as ``last.ckpt`` notes them."""
+    states = torch.load(folder / "last.ckpt", weights_only=True)["callbacks"]
+    (models,) = [state["best_k_models"] for state in states.values() if "best_k_models" in state]
+    return {path.rpartition("/")[2]: float(score) for path, score in models.items()}
+
+
+def test_a_killed_training_goes_on_from_its_last_validation_and_not_from_one_of_the_best(
+    training, street, tmp_path, monkeypatch
+):
+    losses, figures = QDTrackModule.losses, iter([0.9, 0.8, 0.7, 0.1])
+
+    def killed(self, batch):
+        if batch.numbers[0] == 16:
+            raise RuntimeError("the machine fails in the ninth step")
+        return losses(self, batch)
+
+    monkeypatch.setattr(QDTrackModule, "losses", killed)
+    monkeypatch.setattr(
+        "qdtrack_ros.training.module.precision_recall", lambda _: SimpleNamespace(average=next(figures))
+    )
+    with pytest.raises(RuntimeError, match="ninth step"):
+        train(training(validated=True, steps=20), street.parent, tmp_path / "out")
+    assert torch.load(tmp_path / "out" / "last.ckpt", weights_only=True)["global_step"] == 8
+    assert sorted(best(tmp_path / "out")) == ["best-step=2.ckpt", "best-step=4.ckpt", "best-step=6.ckpt"]
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_training_that_goes_on_in_another_folder_ships_the_best_of_before(
+    training, street, tmp_path, monkeypatch, moved
+):
+    figures = iter([0.9, 0.8, 0.7])
+    monkeypatch.setattr(
+        "qdtrack_ros.training.module.precision_recall", lambda _: SimpleNamespace(average=next(figures))
+    )
+    whole = train(training(validated=True, steps=4), street.parent, tmp_path / "out").read_bytes()
+    out, resumed = tmp_path / "out", tmp_path / "resumed"
+    if moved:
+        resumed = out = out.rename(tmp_path / "moved")
+    config = training(validated=True, steps=6)
+    assert train(config, street.parent, resumed, resume=out / "best-step=4.ckpt").read_bytes() == whole
+    assert len(best(resumed)) == 3
+    (out / "best-step=2.ckpt").unlink()
+    figures = iter([0.6])
+    train(config, street.parent, tmp_path / "third", resume=out / "best-step=4.ckpt")
+    assert sorted(best(tmp_path / "third")) == ["best-step=4.ckpt", "best-step=6.ckpt"]
+
+
+def test_a_kill_while_the_last_step_is_validated_leaves_that_to_be_done_again(training, street, tmp_path, monkeypatch):
+    config = training(validated=True)
+    train(config, street.parent, tmp_path / "whole")
+    validation_step = QDTrackModule.validation_step
+
+    def killed(self, batch, batch_index):
+        if self.global_step == 4:
+            raise RuntimeError("killed")
+        return validation_step(self, batch, batch_index)
+
+    monkeypatch.setattr(QDTrackModule, "validation_step", killed)
+    with pytest.raises(RuntimeError, match="killed"):
+        train(config, street.parent, tmp_path / "out")
+    monkeypatch.undo()
+    train(config, street.parent, tmp_path / "out", resume=tmp_path / "out" / "last.ckpt")
+    assert best(tmp_path / "out") == best(tmp_path / "whole")
+
+
+def test_a_checkpoint_is_written_where_it_stays_and_never_half(training, street, tmp_path, monkeypatch):
+    # Lightning's way is through the folder for temporary files, which may be small, and is on another disk.
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    train(training(steps=1), street.parent, tmp_path / "out")
+    before = (tmp_path / "out" / "last.ckpt").read_bytes()
+
+    def full(checkpoint, file):
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match=r"No space left on device: .*last\.ckpt"):
+        train(training(steps=1), street.parent, tmp_path / "out")
+    assert (tmp_path / "out" / "last.ckpt").read_bytes() == before
+    assert not list((tmp_path / "out").glob("*.part")) and not list((tmp_path / "out").glob(".*"))
+
+
+def test_a_resumed_training_takes_a_new_learning_rate_and_no_other_optimizer(training, street, tmp_path):
+    train(training(steps=2), street.parent, tmp_path / "out")
+    last = tmp_path / "out" / "last.ckpt"
+    train(
+        training(steps=4, **{"optimizer.learning_rate": 2e-3, "optimizer.weight_decay": 0.5}),
+        street.parent,
+        tmp_path / "higher",
+        resume=last,
+    )
+    first, second = (
+        torch.load(tmp_path / name / "last.ckpt", weights_only=True)["optimizer_states"][0]["param_groups"]
+        for name in ("out", "higher")
+    )
+    assert [group["initial_lr"] for group in second] == [2 * group["initial_lr"] for group in first]
+    assert {group["weight_decay"] for group in second} == {0.0, 0.5}
+    for change, named in (
+        ({"optimizer.kind": "sgd"}, "optimizer.kind: adamw"),
+        ({"freeze_detector": True}, "freeze_detector: False"),
+        ({"optimizer.ema_decay": 0.9}, "optimizer.ema_decay > 0: False"),
+    ):
+        with pytest.raises(TrainingError, match=rf"last\.ckpt is of a training with {named}, and can only go on so"):
+            train(training(steps=4, **change), street.parent, tmp_path / "other", resume=last)
 
 
 def test_what_cannot_be_resumed_is_an_error_that_names_the_file(training, street, tmp_path):

@@ -14,7 +14,7 @@ import yaml
 from qdtrack_ros.configuration import ConfigurationError, build
 from qdtrack_ros.data.formats import FORMATS
 from qdtrack_ros.resources import share_path
-from qdtrack_ros.training.config import CROPS, LossConfig, SourceConfig, load_training_config
+from qdtrack_ros.training.config import CROPS, LossConfig, SourceConfig, TrainingConfig, load_training_config
 from qdtrack_ros.training.sources import cached, every, label_indices, open_pair_sources, open_sequences, weights_file
 
 
@@ -42,6 +42,32 @@ def test_the_page_on_training_has_an_example_of_every_format():
 def test_annotations_that_a_format_needs_or_has_not_are_named(source, message):
     with pytest.raises(ConfigurationError, match=message):
         build(SourceConfig, source, "source")
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"seed": -1}, "seed is -1; expected 0 to"),
+        ({"sources": [{"format": "mot"}]}, r"sources\[0\]: missing path"),
+        ({"sources": [{"format": "mot", "path": "x", "weight": float("nan")}]}, r"weight is nan; expected a finite"),
+        ({"sources": [{"format": "mot", "path": "x", "min_aspect": -1}]}, r"min_aspect is -1\.0; expected at least 0"),
+        ({"pairs": {"mosaic": 2}}, r"pairs: mosaic is 2\.0; expected 0 to 1"),
+        ({"optimizer": {"learning_rate": 0}}, r"optimizer: learning_rate is 0\.0; expected more than 0"),
+        ({"optimizer": {"backbone_factor": -1}}, r"backbone_factor is -1\.0; expected at least 0"),
+        ({"optimizer": {"weight_decay": -1}}, r"weight_decay is -1\.0; expected at least 0"),
+        ({"optimizer": {"ema_decay": 1}}, r"ema_decay is 1\.0; expected 0 or more and less than 1"),
+        ({"optimizer": {"milestones": [3, 1]}}, r"milestones is \(3, 1\); expected rising steps"),
+        ({"loss": {"rpn_samples": 0}}, "loss: rpn_samples is 0; expected at least 1"),
+        ({"loss": {"track_weight": -1}}, r"track_weight is -1\.0; expected at least 0"),
+        ({"loss": {"track_positive_iou": 0.2}}, r"track_negative_iou is 0\.3; expected 0 to 0\.2"),
+        ({"loss": {"box_beta": -1}}, r"box_beta is -1\.0; expected at least 0"),
+    ],
+)
+def test_values_that_no_training_can_have_are_named_before_it_begins(setting, message):
+    base = {"preset": "pedestrian", "sources": [{"format": "mot", "path": "x"}]}
+    build(TrainingConfig, base, "training")
+    with pytest.raises(ConfigurationError, match=message):
+        build(TrainingConfig, base | setting, "training")
 
 
 def test_oversampling_is_for_stills():
