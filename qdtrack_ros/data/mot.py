@@ -45,8 +45,8 @@ def read_mot_sequence(
     Pictures come from ``imDir`` of ``seqinfo.ini`` (any suffix OpenCV reads), else from a video file beside it, whose
     frame i (0-based) is ground truth frame i + 1. ``gt/gt.txt``, or ``gt.txt`` in the folder itself, may be missing
     (test sets): then no annotations; or ``seqinfo.ini`` (labelling tools): then the frame rate is unknown. Column 7 is
-    a flag (0 = ignore). Rows of nine columns carry class and visibility (MOT16 and later); other rows are MOT15 ones,
-    where world coordinates follow.
+    a flag (0 = ignore). Rows of nine columns carry class and visibility (MOT16 and later), of eight the class; other
+    rows are MOT15 ones, where world coordinates follow.
     Boxes are taken as written, as the benchmark's own tools do.
 
     Args:
@@ -135,15 +135,16 @@ def _parse_row(fields: list[str], frame_count: int, classes: Mapping[int, str] |
         raise RowError(f"box is {width:g} wide and {height:g} high, expected more than 0")
     label, crowd, visibility = "pedestrian", False, 1.0
     own = classes is not None and classes is not MOT_CLASSES
-    if own and len(fields) < 9:
+    if own and len(fields) < 8:
         raise RowError(f"{len(fields)} columns, expected 9 (the last: class, visibility), for there is a labels.txt")
-    if classes is not None and (own or len(fields) == 9):
+    if classes is not None and (own or len(fields) in (8, 9)):
         class_number = integer(fields[7], "class")
         if class_number not in classes:
             raise RowError(f"class is {class_number}, expected 1 to {len(classes)}")
         label = classes[class_number]
         crowd = not own and class_number == CROWD_CLASS
-        visibility = max(0.0, min(1.0, number(fields[8], "visibility")))
+        if len(fields) > 8:
+            visibility = max(0.0, min(1.0, number(fields[8], "visibility")))
     box = (left, top, left + width, top + height)
     return index, Annotation(box, label, identity(fields[1]), number(fields[6], "flag") == 0, crowd, visibility)
 

@@ -93,6 +93,15 @@ def test_many_faults_are_counted(tmp_path: Path):
     assert pickle.loads(pickle.dumps(caught.value)).faults == caught.value.faults
 
 
+def test_a_row_of_eight_columns_ends_with_its_class(tmp_path: Path):
+    """As the benchmark's own tools take it; in rows of ten columns world coordinates follow the flag (MOT15)."""
+    sequence = read_mot_sequence(make(tmp_path / "a", "1,1,0,0,5,5,1,3\n1,2,0,0,5,5,1,3,2.5,0\n"))
+    assert [(row.label, row.visibility) for row in sequence.frames[0].annotations] == [
+        ("car", 1.0),
+        ("pedestrian", 1.0),
+    ]
+
+
 def test_pictures_with_any_names_count_by_position(tmp_path: Path):
     sequence = read_mot_sequence(make(tmp_path / "a", "", pictures="street-{}.bmp"))
     assert [int(frame.load()[0, 0, 0]) for frame in sequence.frames] == [10, 20, 30]
