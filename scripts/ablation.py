@@ -122,9 +122,11 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder with mot/ and kitti_tracking/")
     parser.add_argument("--output", type=Path, default=Path("runs/ablation"), help="folder for runs and results")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of every arm (default: 3)")
+    steps_help = "of every training, into OUTPUT/N_steps (default: those of config/training/ablation.yaml, into OUTPUT)"
+    parser.add_argument("--steps", type=int, metavar="N", help=steps_help)
     arguments = parser.parse_args()
     try:
-        run(arguments.data, arguments.output, arguments.seeds)
+        run(arguments.data, arguments.output, arguments.seeds, arguments.steps)
     except KeyboardInterrupt:
         print("ablation: interrupted; start it again to go on", file=sys.stderr)
         return 130
@@ -134,12 +136,13 @@ def main() -> int:
     return 0
 
 
-def run(data: Path, output: Path, seeds: int) -> None:
+def run(data: Path, output: Path, seeds: int, steps: int | None = None) -> None:
     """Train, measure, and write what came out."""
+    output = output if steps is None else output / f"{steps}_steps"
     truths(data, (*TESTED, *TUNED_ON))  # what is missing for the end is told before the hours of training
     weights = {SHIPPED: share_path("weights/pedestrian.safetensors")}
     for seed, arm in itertools.product(range(seeds), ARMS):
-        weights[f"{arm}, seed {seed}"] = trained(arm, seed, data, output)
+        weights[f"{arm}, seed {seed}"] = trained(arm, seed, data, output, steps)
     folder = output / "figures"
     missing = {name: path for name, path in weights.items() if not (folder / f"{name}.json").is_file()}
     for name, figures in measured(missing, data):
@@ -153,13 +156,14 @@ def run(data: Path, output: Path, seeds: int) -> None:
     print(f"{output / 'results.json'}, {output / 'table.md'}")
 
 
-def trained(arm: str, seed: int, data: Path, output: Path) -> Path:
+def trained(arm: str, seed: int, data: Path, output: Path, steps: int | None) -> Path:
     """Weights of one arm and seed; all arms of a seed start from the same head and see the same pairs."""
     folder = output / arm.replace(", ", "-").replace(" ", "_") / f"seed_{seed}"
     weights = folder / "model.safetensors"
     if not weights.is_file():
         detector = {"detector_weights": str(share_path("weights/pedestrian.safetensors").resolve())}
-        overrides = {**detector, **ARMS[arm], "seed": seed, "pairs.seed": seed}
+        length = {} if steps is None else {"steps": steps, "validate_every": steps}
+        overrides = {**detector, **ARMS[arm], **length, "seed": seed, "pairs.seed": seed}
         train(load_training_config(share_path("config/training/ablation.yaml"), overrides), data, folder)
     return weights
 

@@ -75,9 +75,11 @@ def test_it_trains_and_measures_what_is_missing_and_nothing_twice(
     ablation: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained: list[tuple[str, str, int, int]] = []
+    lengths: list[int] = []
 
     def train(config: object, root: Path, output: Path) -> None:
         trained.append((config.loss.regions, config.loss.positives, config.seed, config.pairs.seed))  # type: ignore[attr-defined]
+        lengths.append(config.steps)  # type: ignore[attr-defined]
         output.mkdir(parents=True)
         shutil.copyfile(share_path("weights/pedestrian.safetensors"), output / "model.safetensors")
 
@@ -108,6 +110,9 @@ def test_it_trains_and_measures_what_is_missing_and_nothing_twice(
     ablation.run(tmp_path, tmp_path / "out", 2)
     assert [seed for *_, seed, _ in trained] == [0, 0, 0, 1, 1, 1]
     assert "±" in (tmp_path / "out" / "table.md").read_text()
+
+    ablation.run(tmp_path, tmp_path / "out", 1, 7)
+    assert lengths == [250] * 6 + [7] * 3 and (tmp_path / "out" / "7_steps" / "table.md").is_file()
 
 
 def test_a_missing_folder_is_one_line(
