@@ -281,11 +281,16 @@ def test_a_signal_before_a_validation_waits_for_it(training, street, tmp_path, m
     with pytest.raises(TrainingError, match="stopped by SIGTERM after step 2"):
         train(config, street.parent, tmp_path / "out")
     monkeypatch.undo()
-    train(config, street.parent, tmp_path / "out", resume=tmp_path / "out" / "last.ckpt")
-    assert best(tmp_path / "out") == best(tmp_path / "whole")
+    assert_goes_on_to_the_same(config, street, tmp_path)
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == (
         tmp_path / "whole" / "model.safetensors"
     ).read_bytes()
+
+
+def assert_goes_on_to_the_same(config, street, tmp_path):
+    """The interrupted training in ``out``, gone on with, has the best checkpoints of the ``whole`` one."""
+    train(config, street.parent, tmp_path / "out", resume=tmp_path / "out" / "last.ckpt")
+    assert best(tmp_path / "out") == best(tmp_path / "whole")
 
 
 def best(folder):
@@ -350,8 +355,7 @@ def test_a_kill_while_the_last_step_is_validated_leaves_that_to_be_done_again(tr
     with pytest.raises(RuntimeError, match="killed"):
         train(config, street.parent, tmp_path / "out")
     monkeypatch.undo()
-    train(config, street.parent, tmp_path / "out", resume=tmp_path / "out" / "last.ckpt")
-    assert best(tmp_path / "out") == best(tmp_path / "whole")
+    assert_goes_on_to_the_same(config, street, tmp_path)
 
 
 def test_a_checkpoint_is_written_where_it_stays_and_never_half(training, street, tmp_path, monkeypatch):
