@@ -36,7 +36,7 @@ from qdtrack_ros.inference.agreement import share_matched
 from qdtrack_ros.inference.engine import create_engine, load_network, opened
 from qdtrack_ros.inference.preprocess import PreprocessConfig
 from qdtrack_ros.inference.presets import load_preset
-from qdtrack_ros.inference.static_engine import Backend, Graph, static_form
+from qdtrack_ros.inference.static_engine import Backend, static_form
 from qdtrack_ros.inference.torch_backend import torch_backend
 from qdtrack_ros.inference.types import EngineError
 from qdtrack_ros.models import ModelConfig, QDTrack
@@ -133,7 +133,7 @@ def wait_figures(plan: Plan) -> dict[str, int]:
     preset = load_preset("pedestrian")
     network, _ = load_network(preset, None)
     form = static_form(network, preset.preprocess, (480, 640))
-    graph = torch_backend(plan.device).build(form, 1)
+    (graph,) = torch_backend(plan.device).build(form, [1], 1)
     images, sizes = np.zeros((1, 480, 640, 3), np.uint8), np.array([[480, 640]], np.float32)
     launch = getattr(graph, "launch", lambda: graph.run(images, sizes))
     launch()
@@ -201,7 +201,7 @@ def graph_call(
 
     def make() -> Callable[[], object]:
         form = static_form(network, config, shape, backend.pooling, backend.dtype)
-        graph: Graph = backend.build(form, batch)
+        (graph,) = backend.build(form, [batch], 1)
         images: npt.NDArray[np.uint8] = np.random.default_rng(0).integers(0, 255, (batch, *shape, 3), np.uint8)
         sizes = np.array([shape] * batch, np.float32)
         return lambda: graph.run(images, sizes)

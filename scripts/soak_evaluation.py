@@ -63,6 +63,8 @@ class KnowingEngine:
     """Finds nine of ten people, roughly where they are; each looks like itself."""
 
     name, model_id, embedding_dim = "knowing", "soak", EMBEDDING_DIM
+    at_once: int | None = 1
+    streams = 1
 
     def __init__(self, crowd: Crowd) -> None:
         self._crowd, self._index = crowd, 0
@@ -83,7 +85,7 @@ class KnowingEngine:
         )
         return EngineOutput([found], 0.0, 0.0, 0.0)
 
-    def warmup(self) -> None:
+    def warmup(self, pictures: int = 1) -> None:
         """Nothing to warm up."""
 
     def close(self) -> None:

@@ -67,6 +67,8 @@ class EveryFiftyFrames:
     """An engine: objects come and go, each with the look of none that is remembered."""
 
     name, model_id, embedding_dim = "soak", "soak", AXES
+    at_once: int | None = None
+    streams = 1
 
     def __init__(self) -> None:
         self._frame = 0
@@ -81,7 +83,7 @@ class EveryFiftyFrames:
         found = Detections(boxes, np.full(len(alive), 0.9, np.float32), np.zeros(len(alive), np.int64), embeddings)
         return EngineOutput([found] * len(images), 0.0, 0.0, 0.0)
 
-    def warmup(self) -> None:
+    def warmup(self, pictures: int = 1) -> None:
         """Nothing to warm up."""
 
     def close(self) -> None:

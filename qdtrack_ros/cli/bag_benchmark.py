@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from qdtrack_ros.cli.options import add_model_options, make_engine, overrides, size
 from qdtrack_ros.cli.timing import summary
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from qdtrack_ros.data.types import Frame
     from qdtrack_ros.inference.presets import Preset
     from qdtrack_ros.inference.types import Engine
+
+T = TypeVar("T")
 
 ROUNDS = 5  # of the engine alone and the bag tracked, in turns: other work on the machine comes and goes
 STORAGES = ("sqlite3", "mcap")
@@ -51,7 +53,7 @@ def bag_figures(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
     preset = load_preset(arguments.preset, overrides(arguments.set), arguments.weights)
     with opened(make_engine(preset, arguments)) as engine:
-        engine.warmup()
+        engine.warmup(engine.streams)
         return [
             result
             for name, path in _bags(arguments)
@@ -101,7 +103,7 @@ def _measured(
     for _ in range(ROUNDS):
         alone.append(_frame_times(decoded, lambda frame: engine.detect([frame.load()])))
         tracker = OfflineTracker(engine, preset.association)
-        tracking.append(_frame_times(prefetched(islice(frames, count)), tracker.step))
+        tracking.append(_frame_times(tracker.track(prefetched(islice(frames, count))), lambda tracked: tracked))
     case = {"bag": name, "size": f"{picture.shape[1]}x{picture.shape[0]}", "frames": len(decoded)}
     ratios = [sum(tracked) / sum(engine_only) for tracked, engine_only in zip(tracking, alone, strict=True)]
     return [
@@ -111,7 +113,7 @@ def _measured(
     ]
 
 
-def _frame_times(frames: Iterable[Frame], use: Callable[[Frame], object]) -> list[float]:
+def _frame_times(frames: Iterable[T], use: Callable[[T], object]) -> list[float]:
     """Milliseconds of every frame, from the end of the one before: reading and waiting included."""
     taken = []
     began = time.perf_counter()

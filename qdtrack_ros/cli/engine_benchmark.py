@@ -43,7 +43,7 @@ def engine_figures(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     for name, form, precision, picture_size in ways:
         model = (arguments.weights, arguments.device, name, form, precision)
         with opened(create_engine(preset, *model)) as engine:
-            engine.warmup()
+            engine.warmup(max(arguments.batch))
             for batch in arguments.batch:
                 results.append(_measured(engine, preset, picture_size, batch, arguments))
     return results

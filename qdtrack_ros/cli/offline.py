@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import time
-from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import Collection, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +19,7 @@ from qdtrack_ros.cli.packed_frames import PackedFrames
 from qdtrack_ros.data.prefetch import prefetched
 from qdtrack_ros.data.types import DataError, Frame, Image
 from qdtrack_ros.data.types import Sequence as FrameSequence
-from qdtrack_ros.inference.types import Detections, Engine
+from qdtrack_ros.inference.types import Detections, Engine, EngineOutput
 from qdtrack_ros.node.clock_guard import ClockGuard, Verdict
 from qdtrack_ros.node.session import TrackedFrame, TrackingSession
 from qdtrack_ros.tracking import TrackerConfig
@@ -51,7 +53,10 @@ class FrameTracks(NamedTuple):
 
 
 class StageTimes(NamedTuple):
-    """Milliseconds of one frame; ``inference`` includes the copy to the host. Decoding is not among them."""
+    """Milliseconds of one frame; ``inference`` includes the copy to the host. Decoding is not among them.
+
+    Of what several frames spend at the same time in the network, a frame has its share.
+    """
 
     preprocess: float
     inference: float
@@ -113,6 +118,59 @@ class Recording(NamedTuple):
         )
 
 
+class SeenFrame(NamedTuple):
+    """A frame on its way from the network to the tracker.
+
+    Attributes:
+        frame: as the source gave it.
+        image: uint8 [H, W, 3] BGR; None where it cannot be decoded.
+        output: of the engine; None where there is no image.
+        fault: why there is none.
+    """
+
+    frame: Frame
+    image: Image | None
+    output: EngineOutput | None
+    fault: DataError | None
+
+
+def seen_by(engine: Engine, frame: Frame) -> SeenFrame:
+    """Decode a frame and put it through the network."""
+    try:
+        image = frame.load()
+    except DataError as error:
+        return SeenFrame(frame, None, None, error)
+    return SeenFrame(frame, image, engine.detect([image]), None)
+
+
+def seen_ahead(engine: Engine, frames: Iterable[Frame]) -> Generator[SeenFrame, None, None]:
+    """Put frames through the network ahead of whoever reads them: as many at the same time as it has streams, in order.
+
+    What the source itself raises between two frames is raised at that place. Closing the iterator ends the threads.
+    """
+    waiting: deque[Future[SeenFrame]] = deque()
+    fault: Exception | None = None
+    iterator = iter(frames)
+    with ThreadPoolExecutor(engine.streams, "qdtrack_detection") as pool:
+        try:
+            while fault is None:
+                try:
+                    waiting.append(pool.submit(seen_by, engine, next(iterator)))
+                except StopIteration:
+                    break
+                except Exception as error:  # raised when the frames before it are through
+                    fault = error
+                if len(waiting) > engine.streams:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+            if fault is not None:
+                raise fault
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
 class OfflineTracker:
     """Tracks the frames of one source, in order.
 
@@ -140,12 +198,20 @@ class OfflineTracker:
         """Ids given so far."""
         return self._first_id + self._session.next_id
 
+    def track(self, frames: Iterable[Frame]) -> Generator[tuple[Frame, TrackedPicture | None], None, None]:
+        """Track frames of a source that waits for nobody's reading, with the network ahead; see :meth:`step`."""
+        with contextlib.closing(seen_ahead(self._engine, frames)) as all_seen:
+            for seen in all_seen:
+                yield seen.frame, self._step(seen, self._engine.streams)
+
     def step(self, frame: Frame) -> TrackedPicture | None:
         """Track the next frame; None when it cannot be decoded or its stamp is late, as the node would drop it."""
-        try:
-            image = frame.load()
-        except DataError as error:
-            self._drop("undecodable", f"frame {frame.index} is left out: {error}")
+        return self._step(seen_by(self._engine, frame), 1)
+
+    def _step(self, seen: SeenFrame, side_by_side: int) -> TrackedPicture | None:
+        frame, image, output, fault = seen
+        if image is None or output is None:
+            self._drop("undecodable", f"frame {frame.index} is left out: {fault}")
             return None
         check = self._guard.check(frame.timestamp_ns or 0)
         if check.verdict is Verdict.DROP:
@@ -155,12 +221,12 @@ class OfflineTracker:
             logger.warning("frame %d: %s", frame.index, check.warning)
             self._first_id = self.identities
             self._session.reset()
-        output = self._engine.detect([image])
         detections = self._finite(frame.index, output.detections[0])
         began_s = time.perf_counter()
         session = self._session.step(detections, check.tracker_ns)
         association_ms = 1e3 * (time.perf_counter() - began_s)
-        times = StageTimes(output.preprocess_ms, output.inference_ms + output.postprocess_ms, association_ms)
+        inference_ms = (output.inference_ms + output.postprocess_ms) / side_by_side
+        times = StageTimes(output.preprocess_ms, inference_ms, association_ms)
         self.processed += 1
         skipped, self._skipped = self._skipped, 0
         tracks = _frame_tracks(session, self._first_id)
@@ -208,16 +274,16 @@ def track_frames(
         times.append(milliseconds)
 
     began_s = time.perf_counter()
-    for frame in frames:
-        picture = tracker.step(frame)
-        if picture is None:
-            add(FrameTracks.empty(), nothing, None)
-            continue
-        found = picture.detections
-        if not with_embeddings:
-            found = found._replace(embeddings=np.zeros((len(found.scores), 0), np.float32))
-        kept = Detections(*_rows_of(found, found.labels, labels))
-        add(picture.tracks.of_labels(labels), kept, picture.times)
+    with contextlib.closing(tracker.track(frames)) as tracked:
+        for _, picture in tracked:
+            if picture is None:
+                add(FrameTracks.empty(), nothing, None)
+                continue
+            found = picture.detections
+            if not with_embeddings:
+                found = found._replace(embeddings=np.zeros((len(found.scores), 0), np.float32))
+            kept = Detections(*_rows_of(found, found.labels, labels))
+            add(picture.tracks.of_labels(labels), kept, picture.times)
     while len(tracks) < count:  # a damaged file lacks them
         add(FrameTracks.empty(), nothing, None)
     return Recording(tracks, detections, times, tracker.dropped, time.perf_counter() - began_s)

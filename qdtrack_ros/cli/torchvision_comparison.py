@@ -56,7 +56,7 @@ def _network() -> QDTrack:
 def _static(picture: torch.Tensor, backend: Backend) -> Callable[[], object]:
     size = (picture.shape[1], picture.shape[2])
     form = static_form(_network(), PreprocessConfig(), size, backend.pooling, backend.dtype, backend.trim)
-    graph = backend.build(form, 1)
+    (graph,) = backend.build(form, [1], 1)
     images = (picture.permute(1, 2, 0)[None] * 255).byte().numpy().copy()
     sizes = np.array([size], np.float32)
     return lambda: graph.run(images, sizes)

@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     sequence = open_source(arguments.source, arguments.topic)
     preset = load_preset(arguments.preset, overrides(arguments.set), arguments.weights)
     with opened(make_engine(preset, arguments)) as engine:
-        engine.warmup()
+        engine.warmup(engine.streams)
         tracker = OfflineTracker(engine, preset.association)
         with ExitStack() as stack:
             # Interrupted or not, leaving the stack puts the files in their places; other exceptions discard them.
@@ -74,11 +74,14 @@ def run(arguments: argparse.Namespace) -> int:
             total = frame_count(sequence, arguments.max_frames)
             if frame_count(sequence, None) is not None:
                 frames = stack.enter_context(closing(prefetched(frames)))
+                tracked = stack.enter_context(closing(tracker.track(frames)))
+            else:  # a live source: what is prepared ahead would only grow old
+                tracked = ((frame, tracker.step(frame)) for frame in frames)
             began_s = time.perf_counter()
             interrupted = False
             try:
-                for frame in tqdm(frames, total=total, unit="frame", desc=sequence.name, disable=None):
-                    outputs.add(frame.index, tracker.step(frame))
+                for frame, picture in tqdm(tracked, total=total, unit="frame", desc=sequence.name, disable=None):
+                    outputs.add(frame.index, picture)
             except KeyboardInterrupt:
                 interrupted = True
             seconds = time.perf_counter() - began_s

@@ -45,6 +45,8 @@ class NoopEngine:
 
     name = "noop"
     model_id = "noop"
+    at_once: int | None = None
+    streams = 1
 
     def __init__(self, embedding_dim: int, takes_s: float = 0.0) -> None:
         self.embedding_dim = embedding_dim
@@ -56,7 +58,7 @@ class NoopEngine:
             time.sleep(self._takes_s)
         return EngineOutput([Detections.empty(self.embedding_dim) for _ in images], 0.0, 1e3 * self._takes_s, 0.0)
 
-    def warmup(self) -> None:
+    def warmup(self, pictures: int = 1) -> None:
         """Nothing to warm up."""
 
     def close(self) -> None:

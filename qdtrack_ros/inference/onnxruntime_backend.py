@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from qdtrack_ros.inference.onnx_file import INPUTS, onnx_bytes, require_onnx
+from qdtrack_ros.inference.reference_engine import cpu_streams
 from qdtrack_ros.inference.static_engine import Backend
 from qdtrack_ros.inference.types import EngineError
 from qdtrack_ros.models.static import StaticQDTrack
@@ -25,10 +27,11 @@ def onnxruntime_backend(device: torch.device) -> Backend:
     _provider(device)
     require_onnx()
 
-    def build(form: StaticQDTrack, batch: int) -> OnnxRuntimeGraph:
-        return OnnxRuntimeGraph(open_session(onnx_bytes(form, batch), device))
+    def build(form: StaticQDTrack, batches: Sequence[int], streams: int) -> list[OnnxRuntimeGraph]:
+        return [OnnxRuntimeGraph(open_session(onnx_bytes(form, batch), device)) for batch in batches]
 
-    return Backend(f"onnxruntime {device} fp32", build, device, None if device.type == "cuda" else 1, trim=True)
+    at_once, most_streams = (None, 1) if device.type == "cuda" else (1, cpu_streams())
+    return Backend(f"onnxruntime {device} fp32", build, device, at_once, most_streams, trim=True)
 
 
 class OnnxRuntimeGraph:

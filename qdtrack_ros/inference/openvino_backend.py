@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import io
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,13 +18,14 @@ from qdtrack_ros.inference.torch_backend import PRECISIONS
 from qdtrack_ros.inference.types import EngineError
 from qdtrack_ros.models.static import StaticQDTrack
 
-MAX_STREAMS = 4  # no vehicle's batch is much larger, and a batch that is smaller runs one by one
+MAX_STREAMS = 4  # few vehicles have more cameras, and each stream has buffers of its own
 
 
 def openvino_backend(precision: str = "fp32") -> Backend:
-    """Run graphs on the threads that PyTorch would take: all of them for a picture, or shared out among several.
+    """Run graphs on the threads that PyTorch would take: all of them for a picture alone, else shared among several.
 
-    Several at a time take less than one after the other: threads of different pictures do not wait for each other.
+    Several at a time are quicker than one after the other: threads of different pictures do not wait for each other,
+    and while one picture is decoded or its tracks are published, the other one has the processor.
 
     Args:
         precision: ``fp32``, or ``bf16`` for weights and feature maps.
@@ -44,12 +45,13 @@ def openvino_backend(precision: str = "fp32") -> Backend:
         "ENABLE_CPU_PINNING": False,  # several processes would all be pinned to the same cores
     }
 
-    def build(form: StaticQDTrack, batch: int) -> OpenVinoGraph:
+    def build(form: StaticQDTrack, batches: Sequence[int], streams: int) -> list[OpenVinoGraph]:
         model = core.read_model(io.BytesIO(onnx_bytes(form, 1)))
-        return OpenVinoGraph(core.compile_model(model, "CPU", settings | {"NUM_STREAMS": batch}), batch)
+        ways = [core.compile_model(model, "CPU", settings | {"NUM_STREAMS": count}) for count in sorted({1, streams})]
+        return [OpenVinoGraph(ways[0], ways[-1])] * len(batches)  # of one picture, as at_once says
 
-    at_once = min(threads, MAX_STREAMS)
-    return Backend(f"openvino cpu {precision}", build, at_once=at_once, dtype=PRECISIONS[precision], trim=True)
+    streams = min(threads, MAX_STREAMS)
+    return Backend(f"openvino cpu {precision}", build, streams=streams, dtype=PRECISIONS[precision], trim=True)
 
 
 def openvino_precisions() -> tuple[str, ...]:
@@ -80,31 +82,31 @@ def _only_one(make: Callable[[], Any]) -> Any:
 
 
 class OpenVinoGraph:
-    """A compiled graph of one picture, run for several at a time.
+    """A graph of one picture. May be run by several threads at the same time.
 
     Args:
-        model: compiled for as many streams as pictures.
-        batch: pictures at a time.
+        alone: compiled for one call at a time, which has all threads.
+        beside: compiled for several calls at a time, among which the threads are shared out.
     """
 
-    def __init__(self, model: openvino.CompiledModel, batch: int) -> None:  # type: ignore[name-defined] # noqa: F821
-        self._requests = [model.create_infer_request() for _ in range(batch)]
+    def __init__(self, alone: CompiledModel, beside: CompiledModel) -> None:  # type: ignore[name-defined] # noqa: F821
+        self._ways = (alone, beside)
+        self._idle: tuple[list[Any], list[Any]] = ([], [])  # requests for inference, by way
+        self._lock = threading.Lock()
+        self._running = 0
 
     def run(self, images: npt.NDArray[np.uint8], sizes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """See :class:`Graph`."""
-        with contextlib.ExitStack() as running:  # none is left running when one fails
-            for request, image, size in zip(self._requests, images[:, None], sizes[:, None], strict=True):
-                request.start_async([image, size], share_inputs=True)
-                running.callback(request.wait)
-        return _stacked([request.get_output_tensor().data for request in self._requests])
-
-
-def _stacked(pictures: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
-    """One array of the pictures' packed tensors [1, 1 + slots, C], which have trimmed their slots each for itself."""
-    if len(pictures) == 1:
-        return pictures[0]
-    rows = max(picture.shape[1] for picture in pictures)
-    stacked = np.zeros((len(pictures), rows, pictures[0].shape[2]), np.float32)  # a slot of zeros is not in use
-    for place, picture in zip(stacked, pictures, strict=True):
-        place[: picture.shape[1]] = picture[0]
-    return stacked
+        with self._lock:
+            way = int(self._running > 0)
+            self._running += 1
+        try:
+            idle = self._idle[way]
+            request = idle.pop() if idle else self._ways[way].create_infer_request()
+            request.infer([images, sizes], share_inputs=True)
+            packed: npt.NDArray[np.float32] = request.get_output_tensor().data.copy()
+            idle.append(request)
+            return packed
+        finally:
+            with self._lock:
+                self._running -= 1

@@ -22,6 +22,8 @@ class RecordedEngine:
     """
 
     name = "recorded"
+    at_once: int | None = 1
+    streams = 1
 
     def __init__(self, detections: Sequence[Detections], embedding_dim: int, model_id: str) -> None:
         self._detections = iter(detections)
@@ -32,7 +34,7 @@ class RecordedEngine:
         """The next detections, as many as there are images."""
         return EngineOutput([next(self._detections) for _ in images], 0.0, 0.0, 0.0)
 
-    def warmup(self) -> None:
+    def warmup(self, pictures: int = 1) -> None:
         """Nothing to warm up."""
 
     def close(self) -> None:

@@ -15,6 +15,11 @@ from qdtrack_ros.inference.types import Detections, EngineError, EngineOutput
 from qdtrack_ros.models.qdtrack import QDTrack, RawDetections
 
 
+def cpu_streams() -> int:
+    """Calls at the same time on a CPU: what one does on a single core leaves the others to a second one."""
+    return min(2, torch.get_num_threads())
+
+
 class ReferenceEngine:
     """The reference form: any picture size, exact operators.
 
@@ -32,6 +37,8 @@ class ReferenceEngine:
         self._device = device
         self.model_id = model_id
         self.embedding_dim = network.config.embedding_dim
+        self.at_once: int | None = None if device.type == "cuda" else 1
+        self.streams = 1 if device.type == "cuda" else cpu_streams()
         self.name = f"torch {device} fp32"
 
     @torch.inference_mode()
@@ -52,10 +59,10 @@ class ReferenceEngine:
         done = time.perf_counter()
         return EngineOutput(detections, 1e3 * (prepared - start), 1e3 * (inferred - prepared), 1e3 * (done - inferred))
 
-    def warmup(self) -> None:
+    def warmup(self, pictures: int = 1) -> None:
         """Run on blank pictures; the first calls choose kernels and allocate memory."""
         for _ in range(2):
-            self.detect([np.zeros((480, 640, 3), np.uint8)])
+            self.detect([np.zeros((480, 640, 3), np.uint8)] * min(pictures, self.at_once or pictures))
 
     def close(self) -> None:
         """Drop the model and free the device's cache."""

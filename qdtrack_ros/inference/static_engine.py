@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import logging
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -29,8 +30,16 @@ class Graph(Protocol):
     def run(self, images: npt.NDArray[np.uint8], sizes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Packed detections of uint8 [B, H, W, 3] and (height, width) [B, 2]; see ``StaticQDTrack.forward``.
 
-        The result may be overwritten by the next call.
+        The result may be overwritten by the same thread's next call.
         """
+        ...
+
+
+class GraphBuilder(Protocol):
+    """Makes graphs."""
+
+    def __call__(self, form: StaticQDTrack, batches: Sequence[int], streams: int) -> Sequence[Graph]:
+        """The graphs of a form, one for each size of a batch, to be run by so many threads at the same time."""
         ...
 
 
@@ -39,21 +48,31 @@ class Backend(NamedTuple):
 
     Attributes:
         name: as in an engine's name, e.g. ``openvino cpu fp32``.
-        build: makes a graph of a form for batches of a size.
+        build: makes the graphs.
         device: where the graphs run.
-        at_once: how many pictures of one shape run together; what is left over runs one by one. None: all there are.
+        at_once: how many pictures of one shape a graph takes at most. None: any number, and fewer than it is made for.
+        streams: how many threads may run a graph at the same time.
         pooling: the form's.
         dtype: the form's.
         trim: the form's.
     """
 
     name: str
-    build: Callable[[StaticQDTrack, int], Graph]
+    build: GraphBuilder
     device: torch.device = torch.device("cpu")
     at_once: int | None = 1
+    streams: int = 1
     pooling: str = "roi_align"
     dtype: torch.dtype = torch.float32
     trim: bool = False
+
+
+class _Loaded(NamedTuple):
+    """A graph for some size of a batch, and inputs uint8 [B, H, W, 3] that no thread is using."""
+
+    graph: Graph
+    batch: int
+    inputs: list[npt.NDArray[np.uint8]]
 
 
 class _Slot(NamedTuple):
@@ -95,13 +114,15 @@ class StaticEngine:
         self._canvas = None
         if input_size is not None:
             self._canvas = padded_size(input_size[1], input_size[0], config.pad_multiple)
-        self._graphs: dict[tuple[int, int, int], Graph] = {}
-        self._buffers: dict[tuple[int, int, int], npt.NDArray[np.uint8]] = {}
+        self._loaded: dict[tuple[int, int], dict[int, _Loaded]] = {}  # by (height, width) and batch
+        self._expected = 1
+        self._lock = threading.Lock()  # around what is built when it is first needed
         self._reference: ReferenceEngine | None = None
         self._warned: set[str] = set()
         self.inexact_pictures = 0
         self.model_id = model_id
         self.embedding_dim = network.config.embedding_dim
+        self.at_once, self.streams = backend.at_once, backend.streams
         self.name = f"{backend.name} static"
 
     def detect(self, images: Sequence[npt.NDArray[np.uint8]]) -> EngineOutput:
@@ -113,21 +134,28 @@ class StaticEngine:
         found: list[Detections] = [Detections.empty(self.embedding_dim)] * len(images)
         times = np.zeros(3)
         for group in groups.values():
-            for part in _parts(group, self._backend.at_once):
+            for part in _parts(group, self.at_once):
                 times += self._detect(images, part, found)
         return EngineOutput(found, *(float(part) for part in 1e3 * times))
 
-    def warmup(self) -> None:
-        """Run on a blank picture of the size that the preset resizes to; others build their graph when they come."""
+    def warmup(self, pictures: int = 1) -> None:
+        """Run on blank pictures of the size that the preset resizes to; others build their graphs when they come.
+
+        Args:
+            pictures: how many will come at the same time, at most: in one call or in those of several threads. Whenever
+                graphs are built from now on, what they need is built with them.
+        """
+        self.streams = min(self._backend.streams, pictures)
+        self._expected = min(self._backend.at_once or pictures, pictures)
         width, height = self._config.image_scale if self._canvas is None else (self._canvas[1], self._canvas[0])
         if (width, height) != (0, 0):
-            self.detect([np.zeros((height, width, 3), np.uint8)])
+            for batch in {1, self._expected}:
+                self.detect([np.zeros((height, width, 3), np.uint8)] * batch)
 
     def close(self) -> None:
         """Drop the network and the graphs."""
         self._network = self._reference = None
-        self._graphs.clear()
-        self._buffers.clear()
+        self._loaded.clear()
 
     def _slot(self, index: int, height: int, width: int) -> _Slot:
         if self._canvas is not None:
@@ -139,19 +167,22 @@ class StaticEngine:
         self, images: Sequence[npt.NDArray[np.uint8]], slots: Sequence[_Slot], found: list[Detections]
     ) -> npt.NDArray[np.float64]:
         """Fill in the detections of pictures of one shape; seconds of preparing, inference and the rest."""
-        key = (*slots[0].canvas, len(slots))
-        graph = self._graph(key)
-        if graph is None:
+        with self._lock:
+            loaded = self._graph(slots[0].canvas, len(slots))
+        if loaded is None:
             return self._detect_shapeless(images, slots, found)
         start = time.perf_counter()
-        batch = self._buffers[key]
-        for place, slot in zip(batch, slots, strict=True):
+        canvas = slots[0].canvas
+        batch = loaded.inputs.pop() if loaded.inputs else np.zeros((loaded.batch, *canvas, 3), np.uint8)
+        sizes = np.full((loaded.batch, 2), canvas, np.float32)  # a place without a picture gives a result for nobody
+        for place, size, slot in zip(batch, sizes, slots, strict=False):
             place[: slot.size[0], : slot.size[1]] = resized(images[slot.picture], slot.size)
-        sizes = np.array([slot.size for slot in slots], np.float32)
+            size[:] = slot.size
         prepared = time.perf_counter()
-        packed = graph.run(batch, sizes)
+        packed = loaded.graph.run(batch, sizes)
         inferred = time.perf_counter()
-        for slot, one in zip(slots, unpack(torch.from_numpy(packed)), strict=True):
+        loaded.inputs.append(batch)
+        for slot, one in zip(slots, unpack(torch.from_numpy(packed)), strict=False):
             image = images[slot.picture]
             if not one.finite:
                 found[slot.picture] = _not_finite(self.embedding_dim)
@@ -163,21 +194,23 @@ class StaticEngine:
                 found[slot.picture] = detections._replace(boxes=(detections.boxes / factors).astype(np.float32))
         return np.array([prepared - start, inferred - prepared, time.perf_counter() - inferred])
 
-    def _graph(self, key: tuple[int, int, int]) -> Graph | None:
-        """What runs inputs of (height, width, batch); None for a shape too many."""
+    def _graph(self, canvas: tuple[int, int], pictures: int) -> _Loaded | None:
+        """What runs some pictures in an input of (height, width); None for a shape too many."""
         if self._network is None:
             raise EngineError("the engine is closed; create a new one")
-        if key in self._graphs:
-            return self._graphs[key]
-        height, width, batch = key
-        shapes = {(other[0], other[1]) for other in self._graphs}
-        if (height, width) not in shapes and len(shapes) >= MAX_GRAPHS:
+        if canvas not in self._loaded and len(self._loaded) >= MAX_GRAPHS:
             return None
-        backend = self._backend
-        form = static_form(self._network, self._config, (height, width), backend.pooling, backend.dtype, backend.trim)
-        self._graphs[key] = backend.build(form, batch)
-        self._buffers[key] = np.zeros((batch, height, width, 3), np.uint8)
-        return self._graphs[key]
+        loaded = self._loaded.setdefault(canvas, {})
+        larger = [batch for batch in loaded if batch > pictures > 1]
+        if pictures not in loaded and larger:
+            return loaded[min(larger)]
+        if pictures not in loaded:
+            backend = self._backend
+            form = static_form(self._network, self._config, canvas, backend.pooling, backend.dtype, backend.trim)
+            batches = sorted({1, self._expected, pictures} - set(loaded))
+            for batch, graph in zip(batches, backend.build(form, batches, self.streams), strict=True):
+                loaded[batch] = _Loaded(graph, batch, [])
+        return loaded[pictures]
 
     def _detect_shapeless(
         self, images: Sequence[npt.NDArray[np.uint8]], slots: Sequence[_Slot], found: list[Detections]
@@ -192,16 +225,18 @@ class StaticEngine:
 
     def _inexact(self, image: npt.NDArray[np.uint8]) -> Detections:
         self._warn_once("a picture has more overlapping boxes than the static form is exact for; such pictures go")
-        self.inexact_pictures += 1
+        with self._lock:
+            self.inexact_pictures += 1
         return self._reference_form().detect([image]).detections[0]
 
     def _reference_form(self) -> ReferenceEngine:
-        if self._reference is None:
-            assert self._network is not None
-            device = self._backend.device
-            network = self._network if device.type == "cpu" else copy.deepcopy(self._network)
-            self._reference = ReferenceEngine(network, self.model_id, self._config, device)
-        return self._reference
+        with self._lock:
+            if self._reference is None:
+                assert self._network is not None
+                device = self._backend.device
+                network = self._network if device.type == "cpu" else copy.deepcopy(self._network)
+                self._reference = ReferenceEngine(network, self.model_id, self._config, device)
+            return self._reference
 
     def _warn_once(self, what: str) -> None:
         if what not in self._warned:
@@ -211,10 +246,8 @@ class StaticEngine:
 
 def _parts(group: Sequence[_Slot], at_once: int | None) -> list[Sequence[_Slot]]:
     """What runs together of the pictures of one shape; see :class:`Backend`."""
-    if at_once is None:
-        return [group]
-    whole = len(group) - len(group) % at_once
-    return [*(group[at : at + at_once] for at in range(0, whole, at_once)), *([slot] for slot in group[whole:])]
+    size = at_once or len(group)
+    return [group[at : at + size] for at in range(0, len(group), size)]
 
 
 def static_form(

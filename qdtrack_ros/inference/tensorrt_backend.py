@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import logging
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -45,10 +46,13 @@ def tensorrt_backend(device: torch.device, precision: str, model_id: str) -> Bac
         raise EngineError(f"engine tensorrt runs on CUDA, not on {device}; use device cuda, or another engine")
     major, minor = torch.cuda.get_device_capability(device)
 
-    def build(form: StaticQDTrack, batch: int) -> TensorRtGraph:
+    def build_one(form: StaticQDTrack, batch: int) -> TensorRtGraph:
         key = engine_key(library, form, batch, precision, model_id, f"{major}.{minor}")
         engine = cached_engine(key) or build_into_cache(library, key, form, None)
         return TensorRtGraph(library, engine, form.input_size, batch, device)
+
+    def build(form: StaticQDTrack, batches: Sequence[int], streams: int) -> list[TensorRtGraph]:
+        return [build_one(form, batch) for batch in batches]
 
     name = f"{library_name(library)} {device} {precision}"
     return Backend(name, build, device, at_once=None, pooling=POOLING, dtype=PRECISIONS[precision])

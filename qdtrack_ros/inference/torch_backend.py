@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from qdtrack_ros.inference.reference_engine import full_precision
+from qdtrack_ros.inference.reference_engine import cpu_streams, full_precision
 from qdtrack_ros.inference.static_engine import Backend, Graph
 from qdtrack_ros.models.static import StaticQDTrack
 
@@ -17,13 +19,14 @@ PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat
 def torch_backend(device: torch.device, precision: str = "fp32", compiled: bool = False) -> Backend:
     """Run graphs on a device: eagerly on the CPU, as CUDA graphs on a GPU, and compiled first where asked for."""
 
-    def build(form: StaticQDTrack, batch: int) -> Graph:
+    def build(form: StaticQDTrack, batches: Sequence[int], streams: int) -> Sequence[Graph]:
         if device.type == "cuda":
-            return CudaGraph(form, batch, device, compiled)
-        return EagerGraph(form, compiled)
+            return [CudaGraph(form, batch, device, compiled) for batch in batches]
+        return [EagerGraph(form, compiled)] * len(batches)
 
     name = f"torch {device} {precision}{' compiled' if compiled else ''}"
-    return Backend(name, build, device, None if device.type == "cuda" else 1, dtype=PRECISIONS[precision])
+    at_once, most_streams = (None, 1) if device.type == "cuda" else (1, cpu_streams())
+    return Backend(name, build, device, at_once, most_streams, dtype=PRECISIONS[precision])
 
 
 class EagerGraph:

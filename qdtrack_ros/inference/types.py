@@ -67,18 +67,26 @@ class Engine(Protocol):
         name: engine, device and precision as a person would name them, e.g. ``torch cpu fp32``.
         model_id: hash of the weights; embeddings can be compared only when it is equal.
         embedding_dim: D.
+        at_once: the most pictures that are quicker in one call than in several; None: any number.
+        streams: how many threads may call :meth:`detect` at the same time, and are the quicker for it.
     """
 
     name: str
     model_id: str
     embedding_dim: int
+    at_once: int | None
+    streams: int
 
     def detect(self, images: Sequence[np.ndarray]) -> EngineOutput:
         """Detect on a batch of uint8 BGR images [H, W, 3], whose sizes may differ."""
         ...
 
-    def warmup(self) -> None:
-        """Run once on a blank image, so that the first real frame is not slower than the others."""
+    def warmup(self, pictures: int = 1) -> None:
+        """Run on blank images, so that the first real frames are not slower than the others.
+
+        Args:
+            pictures: how many will come at the same time, at most: in one call or in those of several threads.
+        """
         ...
 
     def close(self) -> None:

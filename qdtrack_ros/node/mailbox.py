@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
@@ -44,6 +44,7 @@ class Mailbox(Generic[T]):
     def __init__(self, condition: threading.Condition | None = None) -> None:
         self.condition = condition if condition is not None else threading.Condition()
         self._slot: list[T] = []
+        self._filled_s = 0.0
         self._in_work = 0
         self._arrived = 0
         self._processed = 0
@@ -59,6 +60,8 @@ class Mailbox(Generic[T]):
             self._slot = [frame]
             self._arrived += 1
             self._last_s = time.monotonic()
+            if not overwritten:
+                self._filled_s = self._last_s
             self.condition.notify_all()
             return overwritten
 
@@ -100,6 +103,12 @@ class Mailbox(Generic[T]):
             return bool(self._slot)
 
     @property
+    def waiting_since_s(self) -> float:
+        """Since when there has been a frame that waits, by the monotonic clock: a newer one takes over its place."""
+        with self.condition:
+            return self._filled_s if self._slot else math.inf
+
+    @property
     def silent_s(self) -> float:
         """Seconds since the last frame arrived, or since frames are expected."""
         return time.monotonic() - self._last_s
@@ -128,6 +137,8 @@ def wait_for_frames(
     stop: threading.Event,
     batch_wait_s: float = 0.0,
     silent_after_s: float = math.inf,
+    at_most: int | None = None,
+    busy: Collection[int] = (),
 ) -> list[tuple[int, T]]:
     """Sleep until a frame is there or `stop` is set, then take what is ready.
 
@@ -139,18 +150,30 @@ def wait_for_frames(
         stop: ends the wait.
         batch_wait_s: how long the first frame waits for the other mailboxes, seconds.
         silent_after_s: a mailbox without a frame for this long is not waited for: a dead camera delays no other.
+        at_most: frames to take; those of the mailboxes that have waited longest, so that each has its turn.
+        busy: indices of mailboxes to take nothing from; may change while this waits, with a notification.
 
     Returns:
-        Pairs of mailbox index and frame, at most one per mailbox; empty only when `stop` is set.
+        Pairs of mailbox index and frame, at most one per mailbox, by index; empty only when `stop` is set.
     """
     condition = mailboxes[0].condition
     if any(box.condition is not condition for box in mailboxes):
         raise ValueError("the mailboxes of one worker must share one condition")
+    most = len(mailboxes) if at_most is None else at_most
+
+    def ready() -> list[int]:
+        return [index for index, box in enumerate(mailboxes) if box.waiting and index not in busy]
+
+    def complete() -> bool:
+        there = ready()
+        others = (box for index, box in enumerate(mailboxes) if index not in busy and index not in there)
+        return len(there) >= most or all(box.silent_s >= silent_after_s for box in others)
+
     with condition:
-        condition.wait_for(lambda: stop.is_set() or any(box.waiting for box in mailboxes))
+        condition.wait_for(lambda: stop.is_set() or bool(ready()))
         if stop.is_set():
             return []
-        awaited = [box for box in mailboxes if box.silent_s < silent_after_s]
-        condition.wait_for(lambda: stop.is_set() or all(box.waiting for box in awaited), timeout=batch_wait_s)
-        taken = [(index, box.take()) for index, box in enumerate(mailboxes)]
+        condition.wait_for(lambda: stop.is_set() or complete(), timeout=batch_wait_s)
+        by_turn = sorted(ready(), key=lambda index: mailboxes[index].waiting_since_s)
+        taken = [(index, mailboxes[index].take()) for index in sorted(by_turn[:most])]
         return [(index, frame) for index, frame in taken if frame is not None]

@@ -1,13 +1,20 @@
-"""The one thread that turns frames into tracks: decode, batch, detect, associate, publish."""
+"""What turns frames into tracks: decode, batch, detect, associate, publish.
+
+The work is cut in two halves, with threads of their own: while one batch is associated and published, the next one is
+in the network. As many threads work on the first half as the engine has streams. None of them takes a batch before it
+can go into the network: frames prepared earlier would only have grown older. And none takes a frame of a camera of
+which another one has a frame: those of a camera stay in their order.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import enum
+import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -66,6 +73,18 @@ class _Job(NamedTuple):
     decode_ms: float
 
 
+class _Detected(NamedTuple):
+    """What the first half of the work on a batch gives to the second.
+
+    Attributes:
+        found: frames with their detections, the output of the engine's call, and how many frames shared it.
+        reasons: why the engine failed, for each frame that it failed on.
+    """
+
+    found: list[tuple[_Job, Detections, EngineOutput, int]]
+    reasons: list[str]
+
+
 class FrameWorker:
     """Serves all cameras with one engine.
 
@@ -92,64 +111,125 @@ class FrameWorker:
         self._state_lock = state_lock
         self._stop = threading.Event()
         self._failures = 0
-        self._thread = threading.Thread(target=self._run, name="qdtrack_worker", daemon=True)
+        self._condition = self._cameras[0].mailbox.condition
+        self._in_network: set[int] = set()  # cameras, by their place
+        self._handed_over: queue.Queue[_Detected | None] = queue.Queue()  # None: a thread of the first half has ended
+        self._giving_up = threading.Lock()
+        self._streams = min(engine.streams, len(self._cameras))
+        self._threads = [
+            threading.Thread(target=run, name=name, daemon=True)
+            for run, name in [
+                *[(self._run_detection, "qdtrack_detection")] * self._streams,
+                (self._run_tracking, "qdtrack_tracking"),
+            ]
+        ]
 
     def start(self) -> None:
         """Begin to serve."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
-        """End after the batch in work, and drop what still waits (counted). Not from the worker's own thread."""
+        """End after the batches in work, and drop what still waits (counted). Not from the worker's own threads."""
         self._stop.set()
-        condition = self._cameras[0].mailbox.condition
-        with condition:
-            condition.notify_all()
-        if self._thread.ident is not None:
-            self._thread.join()
+        with self._condition:
+            self._condition.notify_all()
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join()
         for camera in self._cameras:
             camera.mailbox.discard(DEACTIVATED)
 
-    def _run(self) -> None:
-        mailboxes = [camera.mailbox for camera in self._cameras]
+    def _run_detection(self) -> None:
         try:
             while not self._stop.is_set():
-                settings = self._settings()
-                taken = wait_for_frames(mailboxes, self._stop, settings.batch_wait_s, settings.stale_after_s)
-                self.process([(self._cameras[index], frame) for index, frame in taken])
+                with self._frames_taken() as taken:
+                    detected = self._detect_all(taken)
+                    self._handed_over.join()  # no batch waits between the halves
+                    self._handed_over.put(detected)
         except Exception as error:  # without its worker the node would look alive and track nothing
-            self._outputs.failed(f"the worker failed: {type(error).__name__}: {error}")
+            self._give_up(f"the worker failed: {type(error).__name__}: {error}")
+        finally:
+            self._handed_over.put(None)
+
+    def _run_tracking(self) -> None:
+        running = self._streams
+        while running:
+            detected = self._handed_over.get()
+            try:
+                if detected is None:
+                    running -= 1
+                else:
+                    self._finish_all(detected)
+            except Exception as error:
+                self._give_up(f"the worker failed: {type(error).__name__}: {error}")
+            finally:
+                self._handed_over.task_done()
+
+    def _give_up(self, reason: str) -> None:
+        with self._giving_up:
+            first = not self._stop.is_set()
+            self._stop.set()
+        if first:
+            self._outputs.failed(reason)
 
     def process(self, taken: Sequence[tuple[Camera, ReceivedFrame]]) -> None:
         """Process one batch of frames taken from the mailboxes; each is settled before this returns."""
+        self._finish_all(self._detect_all(taken))
+
+    @contextlib.contextmanager
+    def _frames_taken(self) -> Iterator[list[tuple[Camera, ReceivedFrame]]]:
+        """Wait for frames, and take no more than the engine gains from; their cameras are this thread's within."""
+        settings = self._settings()
+        mailboxes = [camera.mailbox for camera in self._cameras]
+        waits = (settings.batch_wait_s, settings.stale_after_s)
+        with self._condition:
+            taken = wait_for_frames(mailboxes, self._stop, *waits, self._engine.at_once, self._in_network)
+            indices = {index for index, _ in taken}
+            self._in_network |= indices
+        try:
+            yield [(self._cameras[index], frame) for index, frame in taken]
+        finally:
+            with self._condition:
+                self._in_network -= indices
+                self._condition.notify_all()
+
+    def _detect_all(self, taken: Sequence[tuple[Camera, ReceivedFrame]]) -> _Detected:
+        """The first half: everything up to the network's answer. What gives none is dropped here."""
         settings = self._settings()
         decoded = [job for camera, frame in taken if (job := self._decode(camera, frame, settings)) is not None]
         jobs = [job for job in decoded if not self._drop_late(job)]
-        if not jobs:
+        return self._detect(jobs) if jobs else _Detected([], [])
+
+    def _finish_all(self, detected: _Detected) -> None:
+        """The second half: associate and publish; give up when nothing comes through the engine any more."""
+        if not detected.found and not detected.reasons:
             return
-        reasons = self._serve(jobs, settings)
-        if len(reasons) < len(jobs):
+        settings = self._settings()
+        finished = [self._finish(*one, settings) for one in detected.found]
+        reasons = [*detected.reasons, *(reason for reason in finished if reason)]
+        if len(reasons) < len(detected.found) + len(detected.reasons):
             self._failures = 0
             return
         self._failures += 1
         if self._failures >= _FAILURES_IN_A_ROW:
-            self._stop.set()
-            self._outputs.failed(f"{reasons[-1]}, {self._failures} times in a row")
+            self._give_up(f"{reasons[-1]}, {self._failures} times in a row")
 
-    def _serve(self, jobs: Sequence[_Job], settings: RuntimeSettings) -> list[str]:
-        """Detect and track; why the engine failed, for each frame that it failed on."""
-        output = self._detect(jobs)
+    def _detect(self, jobs: Sequence[_Job]) -> _Detected:
+        output = self._call_engine(jobs)
         if isinstance(output, EngineOutput):
             answers = zip(jobs, output.detections, strict=True)
-            finished = [self._finish(job, detections, output, len(jobs), settings) for job, detections in answers]
-            return [reason for reason in finished if reason]
+            return _Detected([(job, detections, output, len(jobs)) for job, detections in answers], [])
         free_device_cache()
         if len(jobs) == 1:
             self._drop(jobs[0].camera, ENGINE_FAILED, output, Severity.ERROR)
-            return [output]
+            return _Detected([], [output])
         # One camera's picture may have broken it for all of them, and a single one needs the least memory.
         text = f"{output}; the frames of {len(jobs)} cameras are tried one by one"
         self._outputs.report(Severity.WARNING, "batch failed", text)
-        return [reason for job in jobs for reason in self._serve([job], settings)]
+        singly = [self._detect([job]) for job in jobs]
+        found = [one for detected in singly for one in detected.found]
+        return _Detected(found, [reason for detected in singly for reason in detected.reasons])
 
     def _decode(self, camera: Camera, frame: ReceivedFrame, settings: RuntimeSettings) -> _Job | None:
         taken_s = time.perf_counter()
@@ -180,7 +260,7 @@ class FrameWorker:
         stamp_s = job.image.stamp_ns / 1e9
         self._drop(job.camera, OUT_OF_ORDER, f"stamp {stamp_s:.6f} s is older than that of the frame before: dropped")
 
-    def _detect(self, jobs: Sequence[_Job]) -> EngineOutput | str:
+    def _call_engine(self, jobs: Sequence[_Job]) -> EngineOutput | str:
         """What the engine says, or why it failed.
 
         The error itself stays here: its traceback would keep the tensors of the failed call alive.

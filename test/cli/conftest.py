@@ -28,11 +28,13 @@ class ColourEngine:
     name = "colours"
     model_id = "0123456789abcdef"
     embedding_dim = 4
+    at_once: int | None = 1
+    streams = 1
 
     def detect(self, images: Sequence[np.ndarray]) -> EngineOutput:
         return EngineOutput([self._find(image) for image in images], 0.0, 0.0, 0.0)
 
-    def warmup(self) -> None:
+    def warmup(self, pictures: int = 1) -> None:
         pass
 
     def close(self) -> None:

@@ -7,13 +7,10 @@ import numpy as np
 import pytest
 
 from qdtrack_ros.cli import main as cli
-from qdtrack_ros.cli.offline import OfflineTracker
-from qdtrack_ros.data.types import DataError, Frame
+from qdtrack_ros.cli.offline import OfflineTracker, SeenFrame
 from qdtrack_ros.inference.presets import load_preset
-from qdtrack_ros.inference.types import Detections, EngineOutput
 from qdtrack_ros.models.checkpoint import save_weights
 from qdtrack_ros.models.qdtrack import QDTrack
-from qdtrack_ros.tracking import AssociationConfig
 
 
 def mot_rows(path: Path) -> np.ndarray:
@@ -58,14 +55,14 @@ def test_track_writes_video_text_and_bag(crossing: Path, tmp_path: Path, capsys:
 def test_interrupted_run_keeps_what_it_has(
     crossing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    original = OfflineTracker.step
+    original = OfflineTracker._step
 
-    def step(self: OfflineTracker, frame: Frame) -> object:
-        if frame.index == 4:
+    def step(self: OfflineTracker, seen: SeenFrame, side_by_side: int) -> object:
+        if seen.frame.index == 4:
             raise KeyboardInterrupt
-        return original(self, frame)
+        return original(self, seen, side_by_side)
 
-    monkeypatch.setattr(OfflineTracker, "step", step)
+    monkeypatch.setattr(OfflineTracker, "_step", step)
     video, text = tmp_path / "a.mp4", tmp_path / "a.txt"
     assert cli.main(["track", str(crossing), "-o", str(video), "--mot", str(text)]) == 130
     assert "interrupted after 4 frames; the files hold the frames so far" in capsys.readouterr().err
@@ -78,10 +75,10 @@ def test_failed_run_leaves_the_old_files(crossing: Path, tmp_path: Path, monkeyp
     video = tmp_path / "a.mp4"
     video.write_bytes(b"old")
 
-    def step(self: OfflineTracker, frame: Frame) -> object:
+    def step(self: OfflineTracker, seen: SeenFrame, side_by_side: int) -> object:
         raise OSError("the disk is full")
 
-    monkeypatch.setattr(OfflineTracker, "step", step)
+    monkeypatch.setattr(OfflineTracker, "_step", step)
     assert cli.main(["track", str(crossing), "-o", str(video)]) == 1
     assert video.read_bytes() == b"old"
     assert not list(tmp_path.glob(".*.part*"))
@@ -125,63 +122,6 @@ def test_missing_weights_and_sources_say_what_to_do(
     assert "nowhere.mp4" in capsys.readouterr().err
     assert cli.main(["track", str(crossing), "--preset", str(preset), "--set", "association.nonsense=1"]) == 1
     assert "nonsense" in capsys.readouterr().err
-
-
-class SteadyEngine:
-    """Finds one object, always at the same place; NaN where it is told so."""
-
-    name, model_id, embedding_dim = "steady", "0", 2
-
-    def __init__(self) -> None:
-        self.broken = False
-
-    def detect(self, images: object) -> EngineOutput:
-        embedding = np.array([[np.nan if self.broken else 9.0, 0.0]], np.float32)
-        box, score = np.array([[1, 1, 9, 9]], np.float32), np.array([0.9], np.float32)
-        return EngineOutput([Detections(box, score, np.zeros(1, np.int64), embedding)], 0.0, 0.0, 0.0)
-
-    def warmup(self) -> None: ...
-
-    def close(self) -> None: ...
-
-
-def frame(index: int, stamp_s: float) -> Frame:
-    return Frame(index, round(stamp_s * 1e9), 16, 16, (), lambda: np.zeros((16, 16, 3), np.uint8))
-
-
-def test_offline_stamps_follow_the_rules_of_the_node() -> None:
-    tracker = OfflineTracker(SteadyEngine(), AssociationConfig())
-    first = tracker.step(frame(0, 10.0))
-    assert first is not None and first.tracks.ids.tolist() == [0]
-    assert tracker.step(frame(1, 9.5)) is None  # late
-    assert tracker.dropped == {"out of order": 1}
-    after = tracker.step(frame(2, 10.1))
-    assert after is not None and after.tracks.ids.tolist() == [0] and after.skipped == 1
-    jumped = tracker.step(frame(3, 2.0))  # a new session; its ids must not meet the old ones in a file
-    assert jumped is not None and jumped.tracks.ids.tolist() == [1]
-    assert jumped.session.session_id != after.session.session_id
-    assert tracker.identities == 2 and tracker.processed == 3
-
-
-def test_offline_treats_nan_as_an_empty_frame() -> None:
-    engine = SteadyEngine()
-    tracker = OfflineTracker(engine, AssociationConfig())
-    tracker.step(frame(0, 0.0))
-    engine.broken = True
-    empty = tracker.step(frame(1, 0.1))
-    assert empty is not None and len(empty.tracks.ids) == 0
-    engine.broken = False
-    back = tracker.step(frame(2, 0.2))
-    assert back is not None and back.tracks.ids.tolist() == [0]
-
-
-def test_offline_drops_what_cannot_be_decoded() -> None:
-    def fail() -> np.ndarray:
-        raise DataError("cut off")
-
-    tracker = OfflineTracker(SteadyEngine(), AssociationConfig())
-    assert tracker.step(Frame(0, 0, None, None, (), fail)) is None
-    assert tracker.dropped == {"undecodable": 1}
 
 
 @pytest.mark.usefixtures("colour_engine")

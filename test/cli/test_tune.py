@@ -29,6 +29,8 @@ class StreetEngine:
     """Finds the people of a street by their boxes; each looks the same in all frames, and is seen with score 0.6."""
 
     name, model_id, embedding_dim = "street", "0123456789abcdef", 8
+    at_once: int | None = 1
+    streams = 1
 
     def __init__(self) -> None:
         self._frames = iter(street(FRAMES, (160, 120), PEOPLE).frames)
@@ -45,7 +47,7 @@ class StreetEngine:
         )
         return EngineOutput([found], 0.0, 0.0, 0.0)
 
-    def warmup(self) -> None:
+    def warmup(self, pictures: int = 1) -> None:
         pass
 
     def close(self) -> None:
@@ -101,7 +103,7 @@ def test_the_network_runs_once(engine: StreetEngine, folder: Path, capsys: pytes
     assert cli.main(words) == 0 and engine.calls == FRAMES
     assert capsys.readouterr().out == first
     engine.model_id = "other weights"
-    with pytest.raises(StopIteration):
+    with pytest.raises(RuntimeError, match="StopIteration"):
         cli.main(words)  # would find anew, but this engine has no more
 
 

@@ -101,7 +101,7 @@ def test_the_page_tells_the_figures_and_the_switches() -> None:
         assert f"{100 * rate:.1f}" in found.words
     assert len(found.of_class("switch")) == metrics.id_switches + 1  # the legend's
     assert "becomes" in found.words and "Track 7 covers nobody" in found.words
-    assert all(text in found.words for text in ("Detector.", "Latency.", "p99"))
+    assert all(text in found.words for text in ("Detector.", "Time of a frame.", "p99"))
 
 
 def test_a_perfect_tracker_has_no_worst_moments() -> None:
@@ -118,7 +118,7 @@ def test_no_tracks_at_all_are_said_to_be_none() -> None:
 def test_tracks_from_a_file_have_no_detector_and_no_latency() -> None:
     street = small_street()
     found = page(scene(street, follow(street), from_file=True))
-    assert "The tracks came from a file" in found.words and "Latency." not in found.words
+    assert "The tracks came from a file" in found.words and "Time of a frame." not in found.words
 
 
 def test_many_sequences_are_folded_and_summed_up() -> None:

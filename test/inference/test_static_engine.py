@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -13,11 +14,12 @@ import torch
 
 from qdtrack_ros.data.synthetic import street
 from qdtrack_ros.inference import static_engine
-from qdtrack_ros.inference.engine import EngineError, create_engine, opened
+from qdtrack_ros.inference.engine import EngineError, create_engine, load_network, opened
 from qdtrack_ros.inference.openvino_backend import openvino_precisions
 from qdtrack_ros.inference.preprocess import letterboxed_size
 from qdtrack_ros.inference.presets import load_preset
-from qdtrack_ros.inference.static_engine import StaticEngine
+from qdtrack_ros.inference.static_engine import Backend, StaticEngine
+from qdtrack_ros.inference.torch_backend import EagerGraph
 from qdtrack_ros.inference.tracker import Tracker
 from qdtrack_ros.models import QDTrack
 from qdtrack_ros.models.checkpoint import save_weights
@@ -99,7 +101,7 @@ def test_results_do_not_change_with_the_next_call(preset, weights, pictures, eng
 def test_a_fixed_input_takes_pictures_of_every_shape(preset, weights, pictures):
     with opened(create_engine(preset, weights, "cpu", "torch", "static", input_size=(128, 96))) as engine:
         found = engine.detect(pictures).detections
-        assert list(engine._graphs) == [(96, 128, 1)]
+        assert list(engine._loaded) == [(96, 128)]
     for picture, one in zip(pictures, found, strict=True):
         assert len(one.scores) > 3
         assert one.boxes.min() >= 0 and (one.boxes.max(axis=0)[2:] <= np.array(picture.shape[1::-1]) + 1e-2).all()
@@ -120,7 +122,7 @@ def test_shapes_beyond_the_first_few_go_through_the_reference_form(preset, weigh
     monkeypatch.setattr(static_engine, "MAX_GRAPHS", 2)
     with opened(create_engine(preset, weights, "cpu", "torch", "static")) as engine, caplog.at_level(logging.WARNING):
         found = engine.detect([*pictures, *pictures]).detections
-        assert list(engine._graphs) == [(96, 128, 1), (128, 96, 1)]
+        assert list(engine._loaded) == [(96, 128), (128, 96)]
     assert len(caplog.records) == 1 and "further sizes go through the reference form" in caplog.text
     with opened(create_engine(preset, weights, "cpu", "torch")) as reference:
         (expected,) = reference.detect(pictures[2:]).detections
@@ -240,17 +242,59 @@ def test_half_precision_of_torch(preset, weights, pictures):
     assert found.is_finite and len(found.scores) > 3 and found.boxes.dtype == np.float32
 
 
-def test_pictures_of_one_shape_run_together_as_they_do_alone(engine_name, threads):
+def test_pictures_give_the_same_to_the_bit_side_by_side_as_alone(engine_name, threads):
     threads(2)
     frames = [frame.load() for frame in street(30, (320, 240)).frames]
-    pictures = [np.zeros_like(frames[0]), frames[9], frames[29]]  # two at once, and one left over
+    pictures = [np.zeros_like(frames[0]), frames[9], frames[29]] * 4
     with opened(create_engine(load_preset("pedestrian"), None, "cpu", engine_name, form="static")) as engine:
-        together = [engine.detect(pictures).detections for _ in range(2)]
+        engine.warmup(2)
+        assert engine.streams == 2
         alone = [engine.detect([picture]).detections[0] for picture in pictures]
+        in_one_call = engine.detect(pictures).detections
+        with ThreadPoolExecutor(engine.streams) as pool:
+            side_by_side = [output.detections[0] for output in pool.map(lambda one: engine.detect([one]), pictures)]
     assert len({len(one.scores) for one in alone}) > 1
-    for found in together:
-        for one, expected in zip(found, alone, strict=True):
-            assert_same(one, expected)
+    for one, other, expected in zip(in_one_call, side_by_side, alone, strict=True):
+        for found in (one, other):
+            assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("at_once", "expected", "built", "ran"),
+    [
+        (None, 4, [([1, 4], 2)], [1, 4, 4, 1]),  # two or three share the graph of four
+        (None, 1, [([1], 1), ([3], 1)], [1, 3, 3, 1]),
+        (2, 4, [([1, 2], 2)], [1, 2, 1, 2, 1]),
+        (1, 4, [([1], 2)], [1] * 7),
+        (1, 1, [([1], 1)], [1] * 7),
+    ],
+)
+def test_graphs_are_built_for_the_pictures_that_were_announced(
+    preset, weights, synthetic_image, at_once, expected, built, ran
+):
+    batches, runs = [], []
+
+    class Recording(EagerGraph):
+        def run(self, images, sizes):
+            runs.append(len(images))
+            return super().run(images, sizes)
+
+    def build(form, sizes, streams):
+        batches.append((list(sizes), streams))
+        return [Recording(form, compiled=False) for _ in sizes]
+
+    network, model_id = load_network(preset, weights)
+    engine = StaticEngine(network, model_id, preset.preprocess, Backend("recording", build, at_once=at_once, streams=2))
+    engine.warmup(expected)
+    assert engine.at_once == at_once and engine.streams == min(2, expected)
+    warm = len(runs)
+    pictures = [synthetic_image(seed, 96, 128) for seed in range(3)]
+    found = [engine.detect(pictures[:count]).detections for count in (1, 3, 2, 1)]
+    assert batches == built and runs[warm:] == ran
+    for alone, several in zip(found[0], found[1], strict=False):
+        assert_same(several, alone)
+    for one, other in zip(found[2], found[1], strict=False):
+        assert_same(one, other)
 
 
 def test_bfloat16_of_openvino_finds_nearly_the_same():

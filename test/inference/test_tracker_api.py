@@ -23,6 +23,7 @@ class Scripted:
     """Engine that gives prepared detections, frame by frame."""
 
     name, model_id, embedding_dim = "scripted", "none", 2
+    at_once = streams = 1
 
     def __init__(self, *frames: Detections) -> None:
         self.frames = list(frames)
@@ -30,7 +31,7 @@ class Scripted:
     def detect(self, images):
         return EngineOutput([self.frames.pop(0) for _ in images], 0.0, 0.0, 0.0)
 
-    def warmup(self):
+    def warmup(self, pictures=1):
         pass
 
     def close(self):

@@ -37,6 +37,8 @@ class ColourEngine:
 
     name = "scripted cpu"
     embedding_dim = 8
+    at_once: int | None = None
+    streams = 1
 
     def __init__(self, model_id: str = "0123456789abcdef") -> None:
         self.model_id = model_id
@@ -45,7 +47,7 @@ class ColourEngine:
         """See Engine."""
         return EngineOutput([self._find(image) for image in images], 0.0, 1.0, 0.0)
 
-    def warmup(self) -> None:
+    def warmup(self, pictures: int = 1) -> None:
         """See Engine."""
         self.detect([np.zeros((8, 8, 3), np.uint8)])
 

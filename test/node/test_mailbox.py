@@ -120,6 +120,18 @@ def test_a_silent_camera_is_not_waited_for():
     assert taken == [[(0, "a")], [(0, "b"), (1, "of long ago, but there")]]
 
 
+def test_those_that_have_waited_longest_come_first():
+    condition = threading.Condition()
+    boxes = [Mailbox[str](condition) for _ in range(3)]
+    for index in (2, 0, 1):
+        boxes[index].put("old")
+        boxes[2].put("newer")  # takes over the place in the queue, too
+    assert wait_for_frames(boxes, threading.Event(), batch_wait_s=60.0, at_most=2) == [(0, "old"), (2, "newer")]
+    boxes[0].put("next")
+    assert wait_for_frames(boxes, threading.Event(), at_most=1) == [(1, "old")]
+    assert wait_for_frames(boxes, threading.Event(), at_most=1) == [(0, "next")]
+
+
 def test_stopping_ends_the_wait():
     box: Mailbox[int] = Mailbox()
     stop = threading.Event()

@@ -24,7 +24,7 @@ IMAGE = np.zeros((8, 8, 3), np.uint8)
 
 
 class Engine:
-    name, model_id, embedding_dim = "test", "id", 4
+    name, model_id, embedding_dim, at_once, streams = "test", "id", 4, None, 1
 
     def __init__(self):
         self.answers = []
@@ -245,7 +245,19 @@ def test_a_worker_that_dies_says_so(rig):
     rig.worker._settings = None
     rig.worker.start()
     assert ended.wait(60)
-    assert "the worker failed: TypeError" in rig.outputs.failures[0]
+    rig.worker.stop()
+    assert len(rig.outputs.failures) == 1 and "the worker failed: TypeError" in rig.outputs.failures[0]
+
+
+def test_a_death_in_the_second_half_ends_both(rig):
+    ended = threading.Event()
+    rig.outputs.failed = lambda reason: (rig.outputs.failures.append(reason), ended.set())
+    rig.worker._finish_all = None
+    rig.worker.start()
+    rig.camera.receive(ReceivedFrame(1 * S, 0.0, 0))
+    assert ended.wait(60)
+    rig.worker.stop()
+    assert len(rig.outputs.failures) == 1 and "the worker failed: TypeError" in rig.outputs.failures[0]
 
 
 @pytest.mark.parametrize(
@@ -319,4 +331,90 @@ def test_the_thread_serves_and_stops(rig):
     rig.camera.receive(ReceivedFrame(2 * S, 0.0, 0))
     rig.worker.stop()
     assert counts_of(rig.camera) == (1, 1)
-    assert "qdtrack_worker" not in [thread.name for thread in threading.enumerate()]
+    assert not {"qdtrack_detection", "qdtrack_tracking"} & {thread.name for thread in threading.enumerate()}
+
+
+def test_a_batch_is_published_while_the_next_one_is_in_the_network(rig):
+    second_in_network = threading.Event()
+    overlapped, all_done = [], threading.Event()
+    detect, publish = rig.engine.detect, rig.outputs.publish
+
+    def detect_and_tell(images):
+        if rig.engine.batches:
+            second_in_network.set()
+        return detect(images)
+
+    def publish_slowly(camera, result):
+        if not overlapped:
+            rig.camera.receive(ReceivedFrame(2 * S, 0.0, 0))
+            overlapped.append(second_in_network.wait(60))
+        publish(camera, result)
+        if len(rig.outputs.results) == 2:
+            all_done.set()
+
+    rig.engine.detect, rig.outputs.publish = detect_and_tell, publish_slowly
+    rig.worker.start()
+    rig.camera.receive(ReceivedFrame(1 * S, 0.0, 0))
+    assert all_done.wait(60)
+    rig.worker.stop()
+    assert overlapped == [True]
+    assert [result.image.stamp_ns for _, result in rig.outputs.results] == [1 * S, 2 * S]
+    assert counts_of(rig.camera) == (2, 0)
+
+
+def test_streams_work_side_by_side_and_the_frames_of_a_camera_stay_in_order(rig):
+    """Each stream waits for the other one: cameras must be in the network together, and one of them never twice."""
+    together = threading.Barrier(2)
+    cameras_inside, twice, done = [], [], threading.Event()
+    rig.engine.at_once, rig.engine.streams = 1, 2
+    worker = FrameWorker(rig.cameras, rig.engine, rig.outputs, lambda: rig.settings[0], threading.Lock())
+
+    def decode_and_enter(name):
+        def inner(payload, max_pixels):
+            twice.extend([name] if name in cameras_inside else [])
+            cameras_inside.append(name)
+            return decode(payload, max_pixels)
+
+        return inner
+
+    for camera in rig.cameras:
+        camera.decode = decode_and_enter(camera.name)
+
+    def detect(images):
+        together.wait(60)
+        cameras_inside.clear()
+        together.wait(60)
+        return EngineOutput([found(0)], 1.0, 2.0, 3.0)
+
+    def publish(camera, result):
+        rig.outputs.results.append((camera.name, result))
+        stamp = result.image.stamp_ns + S
+        if stamp <= 20 * S:
+            camera.receive(ReceivedFrame(stamp, 0.0, 0))
+        elif len(rig.outputs.results) == 40:
+            done.set()
+
+    rig.engine.detect, rig.outputs.publish = detect, publish
+    worker.start()
+    for camera in rig.cameras:
+        camera.receive(ReceivedFrame(1 * S, 0.0, 0))
+    assert done.wait(60)
+    worker.stop()
+    assert not twice
+    for camera in rig.cameras:
+        stamps = [result.image.stamp_ns for name, result in rig.outputs.results if name == camera.name]
+        assert stamps == [i * S for i in range(1, 21)]
+        assert counts_of(camera) == (20, 0)
+
+
+def test_no_more_frames_are_taken_than_the_engine_gains_from(rig):
+    rig.engine.at_once = 1
+    for camera in reversed(rig.cameras):
+        camera.receive(ReceivedFrame(1 * S, 0.0, 0))
+    done = threading.Event()
+    rig.outputs.publish_times = lambda *_: len(rig.outputs.results) == 2 and done.set()
+    rig.worker.start()
+    assert done.wait(60)
+    rig.worker.stop()
+    assert rig.engine.batches == [1, 1]
+    assert [name for name, _ in rig.outputs.results] == ["b", "a"]
