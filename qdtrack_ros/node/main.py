@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,9 @@ from qdtrack_ros.node.process import settle_in
 from qdtrack_ros.node.stop_signals import Interrupted, StopSignals
 
 if TYPE_CHECKING:
+    from rclpy.executors import Executor
+
+    from qdtrack_ros.node.main_thread import MainThread
     from qdtrack_ros.node.tracker_node import TrackerNode
 
 _MISSING_ROS = (
@@ -51,9 +55,11 @@ def main(
         try:
             with signals.interruptible():
                 import rclpy
+                from rclpy.executors import SingleThreadedExecutor
                 from rclpy.signals import SignalHandlerOptions
                 from rclpy.utilities import remove_ros_args
 
+                from qdtrack_ros.node.main_thread import MainThread
                 from qdtrack_ros.node.tracker_node import TrackerNode
         except ImportError as error:
             print(_MISSING_ROS.format(error=error), file=sys.stderr)
@@ -73,44 +79,57 @@ def main(
             if unknown:
                 raise ValueError(f"unknown arguments {unknown}; parameters and remaps follow --ros-args")
             rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
-            node = TrackerNode(load=load)
+            executor = SingleThreadedExecutor()
+            main_thread = MainThread(executor)
+            node = TrackerNode(load, aside=main_thread.call)
         except Exception as error:
             print(f"tracker_node cannot start: {error}", file=sys.stderr)
             rclpy.try_shutdown()
             return 2
         with in_node_log(node.get_logger()):
-            _serve(node, signals)
+            _serve(node, executor, main_thread, signals)
     return 0
 
 
-def _serve(node: TrackerNode, signals: StopSignals) -> None:
-    """Run the node until a signal comes. The signals stay ours until ROS is shut down."""
+def _serve(node: TrackerNode, executor: Executor, main_thread: MainThread, signals: StopSignals) -> None:
+    """Run the node until a signal comes. The signals stay ours until ROS is shut down.
+
+    The executor has a thread of its own; this one loads models, for only a main thread can be interrupted by a signal.
+    """
     import rclpy
-    from rclpy.executors import SingleThreadedExecutor
     from rclpy.task import Future
 
-    executor = SingleThreadedExecutor()
     executor.add_node(node)
     ended: Future[None] = Future(executor=executor)
 
-    def end(signal_name: str) -> None:
+    async def end(signal_name: str) -> None:
         node.get_logger().info(f"{signal_name}: shutting down")
         try:
+            await node.loading_ended()
             node.close()
         finally:
             ended.set_result(None)
 
-    signals.on_stop(lambda name: executor.create_task(end, name))
-    try:
-        node.autostart()
+    def spin() -> None:
         throttle = LogThrottle()
-        while rclpy.ok() and not ended.done():
-            try:
-                executor.spin_until_future_complete(ended)
-            except Exception as error:  # a fault in one callback must not end the node
-                text = throttle.pass_on(type(error).__name__, f"a callback failed: {type(error).__name__}: {error}")
-                if text:
-                    node.get_logger().error(text)
+        try:
+            while rclpy.ok() and not ended.done():
+                try:
+                    executor.spin_until_future_complete(ended)
+                except Exception as error:  # a fault in one callback must not end the node
+                    text = throttle.pass_on(type(error).__name__, f"a callback failed: {type(error).__name__}: {error}")
+                    if text:
+                        node.get_logger().error(text)
+        finally:
+            main_thread.close()
+
+    signals.on_stop(lambda name: executor.create_task(end, name))
+    executor.create_task(node.autostart)
+    thread = threading.Thread(target=spin, name="qdtrack_executor")
+    try:
+        thread.start()
+        main_thread.serve()
+        thread.join()
     finally:
         executor.remove_node(node)
         node.destroy_node()

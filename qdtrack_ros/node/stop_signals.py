@@ -25,7 +25,8 @@ class StopSignals:
     """
 
     def __init__(self) -> None:
-        self._name = ""
+        self._name = ""  # for the thread that waits
+        self._handled = ""  # for the main thread, which may have handled a signal before that thread has woken up
         self._interruptible = False
         self._on_stop: Callable[[str], object] | None = None
         self._lock = threading.Lock()
@@ -74,13 +75,14 @@ class StopSignals:
             self._interruptible = False
 
     def _check(self) -> None:
-        if self._name:
-            raise Interrupted(self._name)
+        if name := self._handled or self._name:
+            raise Interrupted(name)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._handled = self._handled or signal.Signals(number).name
         if self._interruptible:
             self._interruptible = False  # once: what cleans up after it must not be interrupted
-            raise Interrupted(signal.Signals(number).name)
+            raise Interrupted(self._handled)
 
     def _wait(self) -> None:
         with contextlib.suppress(OSError, ValueError):  # closed at the end

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.publisher import Publisher
+from rclpy.task import Future
 from std_srvs.srv import Trigger
 from vision_msgs.msg import LabelInfo
 
 from qdtrack_ros.node import messages, qos
 from qdtrack_ros.node.health_reporter import ACTIVE, HealthReporter
 from qdtrack_ros.node.log_throttle import LogThrottle
-from qdtrack_ros.node.model_loading import LoadingInterruptedError, ModelLoader
+from qdtrack_ros.node.model_loading import LoadedModel, LoadingInterruptedError, ModelLoader
 from qdtrack_ros.node.node_parameters import NodeParameters
 from qdtrack_ros.node.parameters import load_specs
 from qdtrack_ros.node.pipeline import TrackingPipeline, preset_values, runtime_settings, tracker_config
@@ -29,20 +35,31 @@ SUCCESS, FAILURE, ERROR = (
 )
 
 
+LoadAside: TypeAlias = "Callable[[Callable[[], LoadedModel]], Future[LoadedModel]]"
+"""Has a call made by another thread, and wakes the executor when it is done."""
+
+
 class TrackerNode(LifecycleNode):
     """The tracker on the ROS graph; see README.md for its topics, services and parameters.
 
+    Loading a model takes seconds, building an engine minutes. With `aside`, the node answers all that it is asked in
+    the meantime: the transition itself begins when the model is there.
+
     Args:
         load: loads preset and engine on configure.
+        aside: has a model loaded by another thread than the executor's; without it, configure does it in its own.
         name: node name, unless remapped.
 
     Raises:
         ValueError: a parameter given at the start is not allowed.
     """
 
-    def __init__(self, load: ModelLoader, name: str = "qdtrack") -> None:
+    def __init__(self, load: ModelLoader, aside: LoadAside | None = None, name: str = "qdtrack") -> None:
         super().__init__(name)
         self._load = load
+        self._aside = aside
+        self._loading: Future[LoadedModel] | None = None
+        self._loaded: Future[LoadedModel] | None = None
         self._pipeline: TrackingPipeline | None = None
         self._labels: Publisher[LabelInfo] | None = None
         self._active = False
@@ -63,15 +80,62 @@ class TrackerNode(LifecycleNode):
         backward = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False)
         self.create_timer(1.0, self._tell_held_back, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._jump_handle = self.get_clock().create_jump_callback(backward, post_callback=self._on_clock_jump)
+        self._transition = self._service_change_state.callback
+        self._service_change_state.callback = self._change_state
+        # In a group of its own: what waits for a model holds up nothing else.
+        self._service_change_state.callback_group = self._transitions = ReentrantCallbackGroup()
+        self._transitions.add_entity(self._service_change_state)
 
     # Lifecycle. Transitions never raise: they log the reason and say how they ended.
 
-    def autostart(self) -> None:
+    async def autostart(self) -> None:
         """Configure and activate, unless the parameter autostart is false."""
         if not self._declared["autostart"]:
             self.get_logger().info(f"autostart is off: waiting for `ros2 lifecycle set {self._full_name} configure`")
-        elif self.trigger_configure() == SUCCESS:
+            return
+        await self._load_aside()
+        if self._is_unconfigured() and self.trigger_configure() == SUCCESS:
             self.trigger_activate()
+
+    async def _change_state(self, request: ChangeState.Request, response: ChangeState.Response) -> ChangeState.Response:
+        """The service ~/change_state."""
+        wanted = request.transition
+        configure = wanted.label == "configure" if wanted.label else wanted.id == Transition.TRANSITION_CONFIGURE
+        if configure and self._loading is not None:
+            self.get_logger().warning("configure is refused: the model is being loaded already")
+            return response
+        if configure and self._is_unconfigured():
+            await self._load_aside()
+            if not self._is_unconfigured():  # shut down meanwhile
+                return response
+        return self._transition(request, response)
+
+    async def _load_aside(self) -> None:
+        """Have the model loaded, which `configure` takes up. How it ends is told there."""
+        if self._aside is None:
+            return
+        try:
+            values = self._begin_loading()
+        except Exception:  # comes again, and is told, in the transition
+            return
+        self._loading = self._aside(partial(self._load, values))
+        with contextlib.suppress(Exception):
+            await self._loading
+        self._loaded, self._loading = self._loading, None
+        if self._finalized:
+            self._drop_loaded()
+
+    async def loading_ended(self) -> None:
+        """Wait until no model is being loaded."""
+        if self._loading is not None:
+            with contextlib.suppress(Exception):
+                await self._loading
+
+    def _drop_loaded(self) -> None:
+        loaded, self._loaded = self._loaded, None
+        model = loaded.result() if loaded is not None and loaded.exception() is None else None
+        if model is not None:
+            model.engine.close()
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model, run it once, set up the cameras and take up a saved state."""
@@ -150,6 +214,8 @@ class TrackerNode(LifecycleNode):
     def _state_label(self) -> str:
         if self._finalized:
             return "finalized"
+        if self._loading is not None:
+            return "configuring"
         return ACTIVE if self._active else "unconfigured" if self._pipeline is None else "inactive"
 
     @property
@@ -179,14 +245,26 @@ class TrackerNode(LifecycleNode):
             return otherwise
         return SUCCESS
 
-    def _configure(self) -> None:
-        log = self.get_logger()
+    def _begin_loading(self) -> dict[str, Any]:
+        """All parameters, those of the cameras among them."""
         for camera in self._declared["cameras"]:
             self._declared.declare_camera(camera)
         values = self._declared.values()
-        log.info(f"loading preset {values['preset']}, engine {values['engine']} on {values['device']} ...")
+        self.get_logger().info(
+            f"loading preset {values['preset']}, engine {values['engine']} on {values['device']} ..."
+        )
+        return values
+
+    def _model(self) -> LoadedModel:
+        """The model that was loaded aside, or else one that is loaded now."""
+        loaded, self._loaded = self._loaded, None
+        model = loaded.result() if loaded is not None else None
+        return self._load(self._begin_loading()) if model is None else model
+
+    def _configure(self) -> None:
+        log = self.get_logger()
         try:
-            model = self._load(values)
+            model = self._model()
             try:
                 self._declared.fill_from_preset(preset_values(model.preset.association))
                 pipeline = TrackingPipeline(self, model, self._declared.values(), self._report, self._engine_failed)
@@ -209,7 +287,7 @@ class TrackerNode(LifecycleNode):
             f"configured: engine {engine.name}, model {engine.model_id[:12]}, preset {model.preset.name} "
             f"(classes: {len(pipeline.labels)}), images from {', '.join(pipeline.topics)}"
         )
-        if values["state.path"]:
+        if self._declared["state.path"]:
             self._take_up_state(pipeline)
 
     def _take_up_state(self, pipeline: TrackingPipeline) -> None:
@@ -292,7 +370,7 @@ class TrackerNode(LifecycleNode):
     # Parameters.
 
     def _is_unconfigured(self) -> bool:
-        return self._pipeline is None
+        return self._pipeline is None and self._loading is None and not self._finalized
 
     def _refuse_values(self, values: Mapping[str, Any]) -> str | None:
         if self._pipeline is None:

@@ -18,6 +18,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.task import Future
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
@@ -60,15 +61,19 @@ def image(stamp_ns: int, pixels: np.ndarray | None = None, **fields: Any) -> Ima
 
 
 class RosClient:
-    """Client of one camera of the node /qdtrack.
+    """Client of one camera of the node.
 
     Args:
         camera: prefix of the topics.
         compressed: send CompressedImage.
         reliable: QoS of the images.
+        of_node: the node's name.
     """
 
-    def __init__(self, camera: str = "camera", compressed: bool = False, reliable: bool = True) -> None:
+    def __init__(
+        self, camera: str = "camera", compressed: bool = False, reliable: bool = True, of_node: str = "qdtrack"
+    ) -> None:
+        self._of_node = of_node
         self._context = rclpy.Context()
         rclpy.init(args=[], context=self._context)
         self.node = Node(f"client_of_{camera.replace('/', '_')}", context=self._context, use_global_arguments=False)
@@ -165,14 +170,17 @@ class RosClient:
 
     def call(self, kind: Any, name: str, request: Any) -> Any:
         """Call a service of the node."""
-        client = self.node.create_client(kind, f"/qdtrack/{name}")
-        try:
-            assert client.wait_for_service(timeout_sec=PATIENCE_S), f"no service {name}"
-            future = client.call_async(request)
-            self.until(future.done, f"answer of {name}")
-            return future.result()
-        finally:
-            self.node.destroy_client(client)
+        future = self.begin_call(kind, name, request)
+        self.until(future.done, f"answer of {name}")
+        return future.result()
+
+    def begin_call(self, kind: Any, name: str, request: Any) -> Future[Any]:
+        """Call a service of the node; the future gets the answer."""
+        client = self.node.create_client(kind, f"/{self._of_node}/{name}")
+        assert client.wait_for_service(timeout_sec=PATIENCE_S), f"no service {name}"
+        future = client.call_async(request)
+        future.add_done_callback(lambda _: self.node.destroy_client(client))
+        return future
 
     def trigger(self, name: str) -> Trigger.Response:
         """Call a std_srvs/Trigger service of the node."""
@@ -180,9 +188,15 @@ class RosClient:
 
     def transition(self, label: str) -> bool:
         """Ask for a lifecycle transition; whether it succeeded."""
+        future = self.begin_transition(label)
+        self.until(future.done, f"end of {label}")
+        return bool(future.result().success)
+
+    def begin_transition(self, label: str) -> Future[ChangeState.Response]:
+        """Ask for a lifecycle transition; the future gets the answer."""
         request = ChangeState.Request()
         request.transition.label = label
-        return bool(self.call(ChangeState, "change_state", request).success)
+        return self.begin_call(ChangeState, "change_state", request)
 
     @property
     def state(self) -> str:
@@ -208,7 +222,7 @@ class RosClient:
             for report in self.received["/diagnostics"][start:]:
                 for status in report.status:
                     values = {pair.key: pair.value for pair in status.values}
-                    if status.name == f"qdtrack: {part}" and condition(status, values):
+                    if status.name == f"{self._of_node}: {part}" and condition(status, values):
                         return {**values, "message": status.message}
             return None
 

@@ -87,13 +87,16 @@ def scripted_engine(preset: Any, weights: str | None, device: str, engine: str, 
 
 
 def scripted_preset(name_or_path: str, weights: str | None) -> ScriptedPreset:
-    """A preset loader; ``tao`` has the TAO variant of the association, others the usual one; ``slow`` never ends.
+    """A preset loader; ``tao`` has the TAO variant of the association, others the usual one.
+
+    ``slow`` never ends; ``until:FILE`` ends when there is such a file.
 
     ``telling`` warns as the package's other parts do.
     """
     if name_or_path == "telling":
         logging.getLogger("qdtrack_ros.models.checkpoint").warning("the embedding head\nis untrained")
-    while name_or_path == "slow":
+    kind, _, file = name_or_path.partition(":")
+    while name_or_path == "slow" or (kind == "until" and not Path(file).exists()):
         threading.Event().wait(0.1)
     return ScriptedPreset(association=TaoConfig()) if name_or_path == "tao" else ScriptedPreset()
 

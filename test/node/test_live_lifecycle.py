@@ -131,6 +131,39 @@ def test_a_failing_configure_says_why_and_can_be_repeated(client, node):
     assert client.transition("configure")
 
 
+def test_what_is_asked_while_a_model_loads_is_answered(client, node, tmp_path):
+    if client.state == "inactive":
+        client.transition("cleanup")
+    there = tmp_path / "there"
+    assert client.set("preset", f"until:{there}")[0]
+    loaded = client.begin_transition("configure")
+    client.diagnosis("engine", lambda status, values: values["state"] == "configuring")
+    assert client.state == "unconfigured" and client.get("preset") == f"until:{there}"
+    assert not client.transition("configure") and "the model is being loaded already" in node.log
+    refused, reason = client.set("cameras", ["front"])
+    assert not refused and "only change while the node is unconfigured" in reason
+    assert client.set("confirm_hits", 3) == (True, "")
+    answer = client.trigger("reset")
+    assert not answer.success and "not configured" in answer.message
+    assert not loaded.done()
+    there.touch()
+    client.until(loaded.done, "the end of the transition")
+    assert loaded.result().success and client.state == "inactive" and client.get("confirm_hits") == 3
+    assert client.transition("cleanup") and client.set("preset", "scripted")[0]
+
+
+def test_a_node_may_be_shut_down_while_its_model_loads(start_node, connect, tmp_path):
+    there = tmp_path / "there"
+    process = start_node("-p", f"preset:=until:{there}", "-r", "__node:=loading")
+    process.wait_for("loading preset until:")
+    client = connect("camera", of_node="loading")
+    assert client.transition("shutdown") and client.state == "finalized"
+    client.diagnosis("engine", lambda status, values: values["state"] == "finalized")
+    there.touch()
+    assert process.end(signal.SIGTERM) == 0
+    assert "Traceback" not in process.log and "ERROR" not in process.log and "active:" not in process.log
+
+
 def test_shutdown_as_a_transition_and_by_signal(client, node):
     assert client.transition("shutdown") and client.state == "finalized"
     client.diagnosis("engine", lambda status, values: values["state"] == "finalized")

@@ -51,3 +51,10 @@ def test_outside_of_such_work_a_signal_interrupts_nothing():
         signals.on_stop(lambda name: asked.set())
         os.kill(os.getpid(), signal.SIGTERM)
         assert asked.wait(60)
+
+
+def test_a_signal_that_comes_before_the_work_is_not_lost_while_the_waiting_thread_sleeps():
+    with StopSignals() as signals:
+        signals._handle(signal.SIGINT, None)
+        with pytest.raises(Interrupted, match="SIGINT"), signals.interruptible():
+            pytest.fail("the signal came before")
