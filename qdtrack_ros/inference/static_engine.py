@@ -116,6 +116,7 @@ class StaticEngine:
             self._canvas = padded_size(input_size[1], input_size[0], config.pad_multiple)
         self._loaded: dict[tuple[int, int], dict[int, _Loaded]] = {}  # by (height, width) and batch
         self._expected = 1
+        self._is_warm = False
         self._lock = threading.Lock()  # around what is built when it is first needed
         self._reference: ReferenceEngine | None = None
         self._warned: set[str] = set()
@@ -151,6 +152,7 @@ class StaticEngine:
         if (width, height) != (0, 0):
             for batch in {1, self._expected}:
                 self.detect([np.zeros((height, width, 3), np.uint8)] * batch)
+        self._is_warm = True
 
     def close(self) -> None:
         """Drop the network and the graphs."""
@@ -205,6 +207,8 @@ class StaticEngine:
         if pictures not in loaded and larger:
             return loaded[min(larger)]
         if pictures not in loaded:
+            if self._is_warm:
+                log.info("%s: the first picture for an input of %d x %d, which takes seconds", self.name, *canvas[::-1])
             backend = self._backend
             form = static_form(self._network, self._config, canvas, backend.pooling, backend.dtype, backend.trim)
             batches = sorted({1, self._expected, pictures} - set(loaded))

@@ -270,7 +270,7 @@ def test_pictures_give_the_same_to_the_bit_side_by_side_as_alone(engine_name, th
     ],
 )
 def test_graphs_are_built_for_the_pictures_that_were_announced(
-    preset, weights, synthetic_image, at_once, expected, built, ran
+    preset, weights, synthetic_image, at_once, expected, built, ran, caplog
 ):
     batches, runs = [], []
 
@@ -291,6 +291,10 @@ def test_graphs_are_built_for_the_pictures_that_were_announced(
     pictures = [synthetic_image(seed, 96, 128) for seed in range(3)]
     found = [engine.detect(pictures[:count]).detections for count in (1, 3, 2, 1)]
     assert batches == built and runs[warm:] == ran
+    assert not caplog.records
+    with caplog.at_level(logging.INFO):
+        engine.detect([synthetic_image(0, 128, 96)])
+    assert "recording static: the first picture for an input of 96 x 128, which takes seconds" in caplog.text
     for alone, several in zip(found[0], found[1], strict=False):
         assert_same(several, alone)
     for one, other in zip(found[2], found[1], strict=False):

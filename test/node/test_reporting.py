@@ -141,16 +141,19 @@ def test_robots_that_share_diagnostics_are_told_apart(namespace, expected):
         rclpy.shutdown(context=context)
 
 
-def test_warnings_of_the_package_stand_in_the_nodes_log_and_nowhere_else(capfd):
+def test_what_the_package_says_stands_in_the_nodes_log_and_nowhere_else(capfd):
     told = []
     log = SimpleNamespace(
-        warning=lambda text: told.append(("warning", text)), error=lambda text: told.append(("error", text))
+        info=lambda text: told.append(("info", text)),
+        warning=lambda text: told.append(("warning", text)),
+        error=lambda text: told.append(("error", text)),
     )
     library = logging.getLogger("qdtrack_ros.inference.static_engine")
     with in_node_log(log):
+        library.debug("a detail")
         library.info("engine: torch cpu")
         library.warning("pictures come in\n%d sizes", 5)
         library.error("lost")
     library.warning("afterwards")
-    assert told == [("warning", "pictures come in 5 sizes"), ("error", "lost")]
+    assert told == [("info", "engine: torch cpu"), ("warning", "pictures come in 5 sizes"), ("error", "lost")]
     assert "sizes" not in "".join(capfd.readouterr())
