@@ -6,7 +6,8 @@
 What is found: whether the static form in float16 gives the detections of the reference form in float32 (the shipped
 model, a drawn street or --source); whether its CUDA graph runs without the host waiting for anything (PyTorch's
 profiler); and the time from a frame in host memory to the packed detections on the host, beside torchvision's Faster
-R-CNN on the same card. What no time is left for is named in the results.
+R-CNN on the same card, and of calls by two threads, of which one copies while the other computes. What no time is left
+for is named in the results.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -40,6 +42,8 @@ from qdtrack_ros.inference.static_engine import Backend, static_form
 from qdtrack_ros.inference.torch_backend import torch_backend
 from qdtrack_ros.inference.types import EngineError
 from qdtrack_ros.models import ModelConfig, QDTrack
+
+THREADS, CALLS = 2, 10  # of a measurement of what two threads do in turns: calls by each
 
 # Operators and calls by which the host waits for the device.
 WAITS = (
@@ -154,16 +158,23 @@ def wait_figures(plan: Plan) -> dict[str, int]:
 
 def time_figures(plan: Plan) -> Iterator[dict[str, Any]]:
     """Milliseconds of a call by network, way to run it, shape and batch."""
+    large = "R50-FPN, 8 classes, random weights"
     for which, shape in enumerate(plan.shapes):
         for batch in plan.batches:
             for name, make in ways(plan, shape, batch, all_of_them=which == 0 and batch == 1):
-                yield timed(plan, "R50-FPN, 8 classes, random weights", name, shape, batch, make)
+                yield timed(plan, large, name, shape, batch, make)
+    network, shape = QDTrack(ModelConfig()).eval(), plan.shapes[0]
+    for backend in backends(plan.device):
+        make = threads_call(backend, network, PreprocessConfig(), shape)
+        yield timed(plan, large, f"static, {backend.name}, two threads", shape, 1, make, THREADS * CALLS)
     preset = load_preset("pedestrian")
     network, _ = load_network(preset, None)
     shape = (480, 640) if plan.device.type == "cuda" else (96, 128)
     for backend in backends(plan.device):
         make = graph_call(backend, network, preset.preprocess, shape, 1)
         yield timed(plan, "pedestrian", backend.name, shape, 1, make)
+        make = threads_call(backend, network, preset.preprocess, shape)
+        yield timed(plan, "pedestrian", f"{backend.name}, two threads", shape, 1, make, THREADS * CALLS)
 
 
 def ways(
@@ -209,6 +220,22 @@ def graph_call(
     return make
 
 
+def threads_call(
+    backend: Backend, network: QDTrack, config: PreprocessConfig, shape: tuple[int, int]
+) -> Callable[[], Callable[[], object]]:
+    """What makes calls by several threads at the same time, each from host memory to host memory."""
+
+    def make() -> Callable[[], object]:
+        form = static_form(network, config, shape, backend.pooling, backend.dtype)
+        (graph,) = backend.build(form, [1], THREADS)
+        images: npt.NDArray[np.uint8] = np.random.default_rng(0).integers(0, 255, (1, *shape, 3), np.uint8)
+        sizes = np.array([shape], np.float32)
+        pool = ThreadPoolExecutor(THREADS)
+        return lambda: list(pool.map(lambda _: graph.run(images, sizes), range(THREADS * CALLS)))
+
+    return make
+
+
 def torchvision_call(device: torch.device, shape: tuple[int, int], batch: int, compiled: bool) -> Callable[[], object]:
     """Torchvision's detector with as many proposals, from bytes in host memory to boxes there; no embeddings."""
     network: Any = torchvision.models.detection.fasterrcnn_resnet50_fpn(
@@ -227,9 +254,15 @@ def torchvision_call(device: torch.device, shape: tuple[int, int], batch: int, c
 
 
 def timed(
-    plan: Plan, network: str, way: str, shape: tuple[int, int], batch: int, make: Callable[[], Callable[[], object]]
+    plan: Plan,
+    network: str,
+    way: str,
+    shape: tuple[int, int],
+    batch: int,
+    make: Callable[[], Callable[[], object]],
+    calls: int = 1,
 ) -> dict[str, Any]:
-    """Times of one case; what fails or comes too late says so in its place."""
+    """Times of a call, of which one of `make` may be several; what fails or comes too late says so in its place."""
     case: dict[str, Any] = {"network": network, "way": way, "size": f"{shape[1]}x{shape[0]}", "batch": batch}
     if plan.is_late():
         return {**case, "left_out": f"{plan.seconds:.0f} s were over"}
@@ -241,7 +274,7 @@ def timed(
         for _ in range(plan.repeats):
             began = time.perf_counter()
             call()
-            taken.append(1e3 * (time.perf_counter() - began))
+            taken.append(1e3 * (time.perf_counter() - began) / calls)
     except (RuntimeError, EngineError) as error:  # out of memory, an operator that a compiler does not know
         return {**case, "left_out": str(error).splitlines()[0]}
     finally:

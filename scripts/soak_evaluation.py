@@ -85,7 +85,7 @@ class KnowingEngine:
         )
         return EngineOutput([found], 0.0, 0.0, 0.0)
 
-    def warmup(self, pictures: int = 1) -> None:
+    def warmup(self, pictures: int = 1, threads: int = 1) -> None:
         """Nothing to warm up."""
 
     def close(self) -> None:

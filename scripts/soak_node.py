@@ -83,7 +83,7 @@ class EveryFiftyFrames:
         found = Detections(boxes, np.full(len(alive), 0.9, np.float32), np.zeros(len(alive), np.int64), embeddings)
         return EngineOutput([found] * len(images), 0.0, 0.0, 0.0)
 
-    def warmup(self, pictures: int = 1) -> None:
+    def warmup(self, pictures: int = 1, threads: int = 1) -> None:
         """Nothing to warm up."""
 
     def close(self) -> None:

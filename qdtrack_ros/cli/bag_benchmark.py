@@ -53,7 +53,7 @@ def bag_figures(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
     preset = load_preset(arguments.preset, overrides(arguments.set), arguments.weights)
     with opened(make_engine(preset, arguments)) as engine:
-        engine.warmup(engine.streams)
+        engine.warmup(threads=engine.streams)
         return [
             result
             for name, path in _bags(arguments)

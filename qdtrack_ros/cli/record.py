@@ -212,7 +212,7 @@ def _engine(model: Model) -> Engine:
     torch.set_num_threads(model.threads)
     preset, weights, device, name, precision, *_ = model
     engine = engines.create_engine(preset, weights, device, name, precision=precision)
-    engine.warmup(engine.streams)
+    engine.warmup(threads=engine.streams)
     return engine
 
 

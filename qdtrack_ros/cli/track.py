@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     sequence = open_source(arguments.source, arguments.topic)
     preset = load_preset(arguments.preset, overrides(arguments.set), arguments.weights)
     with opened(make_engine(preset, arguments)) as engine:
-        engine.warmup(engine.streams)
+        engine.warmup(threads=engine.streams)
         tracker = OfflineTracker(engine, preset.association)
         with ExitStack() as stack:
             # Interrupted or not, leaving the stack puts the files in their places; other exceptions discard them.

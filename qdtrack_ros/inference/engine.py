@@ -58,7 +58,7 @@ class NoopEngine:
             time.sleep(self._takes_s)
         return EngineOutput([Detections.empty(self.embedding_dim) for _ in images], 0.0, 1e3 * self._takes_s, 0.0)
 
-    def warmup(self, pictures: int = 1) -> None:
+    def warmup(self, pictures: int = 1, threads: int = 1) -> None:
         """Nothing to warm up."""
 
     def close(self) -> None:

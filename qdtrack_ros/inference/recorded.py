@@ -34,7 +34,7 @@ class RecordedEngine:
         """The next detections, as many as there are images."""
         return EngineOutput([next(self._detections) for _ in images], 0.0, 0.0, 0.0)
 
-    def warmup(self, pictures: int = 1) -> None:
+    def warmup(self, pictures: int = 1, threads: int = 1) -> None:
         """Nothing to warm up."""
 
     def close(self) -> None:

@@ -59,10 +59,11 @@ class ReferenceEngine:
         done = time.perf_counter()
         return EngineOutput(detections, 1e3 * (prepared - start), 1e3 * (inferred - prepared), 1e3 * (done - inferred))
 
-    def warmup(self, pictures: int = 1) -> None:
+    def warmup(self, pictures: int = 1, threads: int = 1) -> None:
         """Run on blank pictures; the first calls choose kernels and allocate memory."""
         for _ in range(2):
             self.detect([np.zeros((480, 640, 3), np.uint8)] * min(pictures, self.at_once or pictures))
+        self.streams = min(self.streams, threads)
 
     def close(self) -> None:
         """Drop the model and free the device's cache."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import logging
+import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -33,6 +34,36 @@ class Graph(Protocol):
         The result may be overwritten by the same thread's next call.
         """
         ...
+
+
+class GraphPool:
+    """Graphs that do the same with memory of their own: while one computes, another one copies in or out.
+
+    Args:
+        graphs: one for each thread that runs them at the same time; further threads wait.
+    """
+
+    def __init__(self, graphs: Sequence[Graph]) -> None:
+        self._idle: queue.SimpleQueue[Graph] = queue.SimpleQueue()
+        for graph in graphs:
+            self._idle.put(graph)
+
+    def run(self, images: npt.NDArray[np.uint8], sizes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """See :class:`Graph`."""
+        graph = self._idle.get()
+        try:
+            return graph.run(images, sizes).copy()  # the next thread's call overwrites it
+        finally:
+            self._idle.put(graph)
+
+
+GPU_STREAMS = 2
+"""Pictures go to a GPU and results come from it while it computes others: what two buffers do, more do not better."""
+
+
+def for_threads(make: Callable[[], Graph], threads: int) -> Graph:
+    """A graph that so many threads may run at the same time, each with memory of its own."""
+    return make() if threads == 1 else GraphPool([make() for _ in range(threads)])
 
 
 class GraphBuilder(Protocol):
@@ -139,18 +170,19 @@ class StaticEngine:
                 times += self._detect(images, part, found)
         return EngineOutput(found, *(float(part) for part in 1e3 * times))
 
-    def warmup(self, pictures: int = 1) -> None:
+    def warmup(self, pictures: int = 1, threads: int = 1) -> None:
         """Run on blank pictures of the size that the preset resizes to; others build their graphs when they come.
 
         Args:
-            pictures: how many will come at the same time, at most: in one call or in those of several threads. Whenever
-                graphs are built from now on, what they need is built with them.
+            pictures: how many will come in one call, at most. Whenever graphs are built from now on, that for so many
+                is among them.
+            threads: how many will call at the same time, at most.
         """
-        self.streams = min(self._backend.streams, pictures)
+        self.streams = min(self._backend.streams, threads)
         self._expected = min(self._backend.at_once or pictures, pictures)
         width, height = self._config.image_scale if self._canvas is None else (self._canvas[1], self._canvas[0])
         if (width, height) != (0, 0):
-            for batch in {1, self._expected}:
+            for batch in [1, self._expected] * self.streams:  # by turns, so that each thread's memory is there
                 self.detect([np.zeros((height, width, 3), np.uint8)] * batch)
         self._is_warm = True
 

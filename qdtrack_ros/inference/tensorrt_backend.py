@@ -10,6 +10,7 @@ import hashlib
 import importlib
 import logging
 from collections.abc import Sequence
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -19,7 +20,7 @@ import torch
 
 from qdtrack_ros.inference.engine_file import EngineKey, engine_path, read_engine, write_engine
 from qdtrack_ros.inference.onnx_file import INPUTS, OUTPUT, onnx_bytes, require_onnx
-from qdtrack_ros.inference.static_engine import Backend
+from qdtrack_ros.inference.static_engine import GPU_STREAMS, Backend, Graph, for_threads
 from qdtrack_ros.inference.torch_backend import PRECISIONS
 from qdtrack_ros.inference.types import EngineError
 from qdtrack_ros.models.static import GRAPH_VERSION, StaticQDTrack
@@ -46,16 +47,16 @@ def tensorrt_backend(device: torch.device, precision: str, model_id: str) -> Bac
         raise EngineError(f"engine tensorrt runs on CUDA, not on {device}; use device cuda, or another engine")
     major, minor = torch.cuda.get_device_capability(device)
 
-    def build_one(form: StaticQDTrack, batch: int) -> TensorRtGraph:
+    def build_one(form: StaticQDTrack, batch: int, streams: int) -> Graph:
         key = engine_key(library, form, batch, precision, model_id, f"{major}.{minor}")
         engine = cached_engine(key) or build_into_cache(library, key, form, None)
-        return TensorRtGraph(library, engine, form.input_size, batch, device)
+        return for_threads(partial(TensorRtGraph, library, engine, form.input_size, batch, device), streams)
 
-    def build(form: StaticQDTrack, batches: Sequence[int], streams: int) -> list[TensorRtGraph]:
-        return [build_one(form, batch) for batch in batches]
+    def build(form: StaticQDTrack, batches: Sequence[int], streams: int) -> list[Graph]:
+        return [build_one(form, batch, streams) for batch in batches]
 
     name = f"{library_name(library)} {device} {precision}"
-    return Backend(name, build, device, at_once=None, pooling=POOLING, dtype=PRECISIONS[precision])
+    return Backend(name, build, device, at_once=None, streams=GPU_STREAMS, pooling=POOLING, dtype=PRECISIONS[precision])
 
 
 def cached_engine(key: EngineKey) -> bytes | None:

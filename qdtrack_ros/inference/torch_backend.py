@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from qdtrack_ros.inference.reference_engine import cpu_streams, full_precision
-from qdtrack_ros.inference.static_engine import Backend, Graph
+from qdtrack_ros.inference.static_engine import GPU_STREAMS, Backend, Graph, for_threads
 from qdtrack_ros.models.static import StaticQDTrack
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -21,11 +22,11 @@ def torch_backend(device: torch.device, precision: str = "fp32", compiled: bool 
 
     def build(form: StaticQDTrack, batches: Sequence[int], streams: int) -> Sequence[Graph]:
         if device.type == "cuda":
-            return [CudaGraph(form, batch, device, compiled) for batch in batches]
+            return [for_threads(partial(CudaGraph, form, batch, device, compiled), streams) for batch in batches]
         return [EagerGraph(form, compiled)] * len(batches)
 
     name = f"torch {device} {precision}{' compiled' if compiled else ''}"
-    at_once, most_streams = (None, 1) if device.type == "cuda" else (1, cpu_streams())
+    at_once, most_streams = (None, GPU_STREAMS) if device.type == "cuda" else (1, cpu_streams())
     return Backend(name, build, device, at_once, most_streams, dtype=PRECISIONS[precision])
 
 
@@ -68,10 +69,13 @@ class CudaGraph:
                     module(self._images, self._sizes)
             torch.cuda.current_stream(device).wait_stream(stream)
             self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph):
+            # What other threads do meanwhile, with graphs that are there already, is no part of the capture.
+            with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
                 self._packed = module(self._images, self._sizes)
         self._result = torch.empty_like(self._packed, device="cpu").pin_memory()
         self._done = torch.cuda.Event()
+        self._stream = torch.cuda.Stream(device)
+        self._stream.wait_stream(torch.cuda.current_stream(device))
 
     @torch.inference_mode()
     def run(self, images: npt.NDArray[np.uint8], sizes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -84,7 +88,7 @@ class CudaGraph:
 
     def launch(self) -> None:
         """Copy in, run, copy out, without waiting for any of it."""
-        with torch.cuda.device(self._device):
+        with torch.cuda.device(self._device), torch.cuda.stream(self._stream):
             self._images.copy_(self._host_images, non_blocking=True)
             self._sizes.copy_(self._host_sizes, non_blocking=True)
             self.graph.replay()

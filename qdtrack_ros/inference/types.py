@@ -81,11 +81,12 @@ class Engine(Protocol):
         """Detect on a batch of uint8 BGR images [H, W, 3], whose sizes may differ."""
         ...
 
-    def warmup(self, pictures: int = 1) -> None:
+    def warmup(self, pictures: int = 1, threads: int = 1) -> None:
         """Run on blank images, so that the first real frames are not slower than the others.
 
         Args:
-            pictures: how many will come at the same time, at most: in one call or in those of several threads.
+            pictures: how many will come in one call, at most.
+            threads: how many will call at the same time, at most; lowers `streams` to it.
         """
         ...
 

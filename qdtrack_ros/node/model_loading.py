@@ -80,7 +80,7 @@ def default_engine_factory(preset: Any, weights: str | None, device: str, engine
 def load_model(values: Mapping[str, Any], preset_loader: PresetLoader, engine_factory: EngineFactory) -> LoadedModel:
     """Build the engine that the parameters preset, weights, device, engine and precision ask for, and run it once.
 
-    It is made ready for pictures of all cameras at once.
+    It is made ready for pictures of all cameras, in one call or in one of a thread for each.
 
     Raises:
         Exception: whatever the factories raise; the engine is closed again when its first run fails.
@@ -89,7 +89,8 @@ def load_model(values: Mapping[str, Any], preset_loader: PresetLoader, engine_fa
     preset = preset_loader(values["preset"], weights)
     engine = engine_factory(preset, weights, values["device"], values["engine"], values["precision"])
     try:
-        engine.warmup(len(values["cameras"]))
+        cameras = len(values["cameras"])
+        engine.warmup(cameras, threads=cameras)
     except Exception:
         engine.close()
         raise

@@ -34,7 +34,7 @@ class ColourEngine:
     def detect(self, images: Sequence[np.ndarray]) -> EngineOutput:
         return EngineOutput([self._find(image) for image in images], 0.0, 0.0, 0.0)
 
-    def warmup(self, pictures: int = 1) -> None:
+    def warmup(self, pictures: int = 1, threads: int = 1) -> None:
         pass
 
     def close(self) -> None:

@@ -47,7 +47,7 @@ class StreetEngine:
         )
         return EngineOutput([found], 0.0, 0.0, 0.0)
 
-    def warmup(self, pictures: int = 1) -> None:
+    def warmup(self, pictures: int = 1, threads: int = 1) -> None:
         pass
 
     def close(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -186,3 +188,17 @@ def test_the_gpu_agrees_with_the_cpu(preset, weights, pictures):
         with opened(create_engine(preset, weights, device)) as engine:
             found.append(engine.detect(pictures[:1]).detections[0])
     np.testing.assert_allclose(found[0].scores, found[1].scores, atol=1e-4)  # TensorFloat-32 would miss it
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_two_threads_on_a_gpu_get_what_one_gets(preset, weights, pictures):
+    with opened(create_engine(preset, weights, "cuda", form="static")) as engine:
+        engine.warmup(threads=2)
+        assert engine.streams == 2
+        many = [pictures[0], 255 - pictures[0]] * 20
+        alone = [engine.detect([picture]).detections[0] for picture in many]
+        with ThreadPoolExecutor(2) as pool:
+            beside = [output.detections[0] for output in pool.map(lambda one: engine.detect([one]), many)]
+    for one, expected in zip(beside, alone, strict=True):
+        np.testing.assert_allclose(one.boxes, expected.boxes, atol=1e-3)
+        np.testing.assert_allclose(one.scores, expected.scores, atol=1e-5)

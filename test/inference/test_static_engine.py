@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -18,7 +19,7 @@ from qdtrack_ros.inference.engine import EngineError, create_engine, load_networ
 from qdtrack_ros.inference.openvino_backend import openvino_precisions
 from qdtrack_ros.inference.preprocess import letterboxed_size
 from qdtrack_ros.inference.presets import load_preset
-from qdtrack_ros.inference.static_engine import Backend, StaticEngine
+from qdtrack_ros.inference.static_engine import Backend, StaticEngine, for_threads
 from qdtrack_ros.inference.torch_backend import EagerGraph
 from qdtrack_ros.inference.tracker import Tracker
 from qdtrack_ros.models import QDTrack
@@ -247,7 +248,7 @@ def test_pictures_give_the_same_to_the_bit_side_by_side_as_alone(engine_name, th
     frames = [frame.load() for frame in street(30, (320, 240)).frames]
     pictures = [np.zeros_like(frames[0]), frames[9], frames[29]] * 4
     with opened(create_engine(load_preset("pedestrian"), None, "cpu", engine_name, form="static")) as engine:
-        engine.warmup(2)
+        engine.warmup(threads=2)
         assert engine.streams == 2
         alone = [engine.detect([picture]).detections[0] for picture in pictures]
         in_one_call = engine.detect(pictures).detections
@@ -257,6 +258,34 @@ def test_pictures_give_the_same_to_the_bit_side_by_side_as_alone(engine_name, th
     for one, other, expected in zip(in_one_call, side_by_side, alone, strict=True):
         for found in (one, other):
             assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_graphs_in_a_pool_are_used_by_one_thread_each():
+    together = threading.Barrier(2, timeout=60)
+    made, taken_twice = [], []
+
+    class Doubling:
+        """Its result is overwritten by its next call, as that of a GPU's buffers."""
+
+        def __init__(self):
+            made.append(self)
+            self.result, self.busy = np.zeros(1, np.float32), False
+
+        def run(self, images, sizes):
+            taken_twice.extend([self] if self.busy else [])
+            self.busy = True
+            together.wait()  # both are at work, or this never ends
+            self.result[:] = 2 * sizes
+            self.busy = False
+            return self.result
+
+    assert isinstance(for_threads(Doubling, 1), Doubling)
+    made.clear()
+    graph = for_threads(Doubling, 2)
+    with ThreadPoolExecutor(4) as pool:  # more threads than graphs: the others wait for their turn
+        results = list(pool.map(lambda value: graph.run(None, np.array([value], np.float32)), range(100)))
+    assert [float(one[0]) for one in results] == [2.0 * value for value in range(100)]
+    assert len(made) == 2 and not taken_twice
 
 
 @pytest.mark.parametrize(
@@ -285,7 +314,7 @@ def test_graphs_are_built_for_the_pictures_that_were_announced(
 
     network, model_id = load_network(preset, weights)
     engine = StaticEngine(network, model_id, preset.preprocess, Backend("recording", build, at_once=at_once, streams=2))
-    engine.warmup(expected)
+    engine.warmup(expected, expected)
     assert engine.at_once == at_once and engine.streams == min(2, expected)
     warm = len(runs)
     pictures = [synthetic_image(seed, 96, 128) for seed in range(3)]

@@ -31,7 +31,7 @@ class Scripted:
     def detect(self, images):
         return EngineOutput([self.frames.pop(0) for _ in images], 0.0, 0.0, 0.0)
 
-    def warmup(self, pictures=1):
+    def warmup(self, pictures=1, threads=1):
         pass
 
     def close(self):

@@ -47,7 +47,7 @@ class ColourEngine:
         """See Engine."""
         return EngineOutput([self._find(image) for image in images], 0.0, 1.0, 0.0)
 
-    def warmup(self, pictures: int = 1) -> None:
+    def warmup(self, pictures: int = 1, threads: int = 1) -> None:
         """See Engine."""
         self.detect([np.zeros((8, 8, 3), np.uint8)])
 

@@ -23,7 +23,9 @@ def test_the_script_measures_all_it_promises(tmp_path: Path) -> None:
         ("static, torch cpu fp32", 1),
         ("torchvision eager fp32", 2),
         ("static, torch cpu fp32", 2),
+        ("static, torch cpu fp32, two threads", 1),
         ("torch cpu fp32", 1),
+        ("torch cpu fp32, two threads", 1),
     ]
     assert all(one["median"] > 0 for one in results["milliseconds"])
     table = report.with_suffix(".md").read_text(encoding="utf-8")
