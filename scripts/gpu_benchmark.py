@@ -43,7 +43,7 @@ from qdtrack_ros.inference.torch_backend import torch_backend
 from qdtrack_ros.inference.types import EngineError
 from qdtrack_ros.models import ModelConfig, QDTrack
 
-THREADS, CALLS = 2, 10  # of a measurement of what two threads do in turns: calls by each
+THREADS = 2
 
 # Operators and calls by which the host waits for the device.
 WAITS = (
@@ -62,6 +62,7 @@ class Plan:
         batches: pictures at once.
         frames: pictures for the comparison of precisions.
         repeats: measured calls.
+        calls: by each of two threads, in one measurement.
         seconds: after so many, what is left is left out.
     """
 
@@ -70,6 +71,7 @@ class Plan:
     batches: tuple[int, ...] = (1, 4, 8)
     frames: int = 40
     repeats: int = 50
+    calls: int = 10
     seconds: float = 400.0
     began: float = field(default_factory=time.monotonic)
 
@@ -89,7 +91,7 @@ def main() -> int:
         parser.error("PyTorch sees no CUDA device; --smoke tries the script on the CPU")
     plan = Plan(torch.device("cuda"))
     if arguments.smoke:
-        plan = Plan(torch.device("cpu"), ((64, 96),), (1, 2), frames=2, repeats=2)
+        plan = Plan(torch.device("cpu"), ((64, 96),), (1, 2), frames=2, repeats=2, calls=1)
     machine = describe_machine()
     results = {
         "machine": machine,
@@ -165,16 +167,16 @@ def time_figures(plan: Plan) -> Iterator[dict[str, Any]]:
                 yield timed(plan, large, name, shape, batch, make)
     network, shape = QDTrack(ModelConfig()).eval(), plan.shapes[0]
     for backend in backends(plan.device):
-        make = threads_call(backend, network, PreprocessConfig(), shape)
-        yield timed(plan, large, f"static, {backend.name}, two threads", shape, 1, make, THREADS * CALLS)
+        make = threads_call(backend, network, PreprocessConfig(), shape, THREADS * plan.calls)
+        yield timed(plan, large, f"static, {backend.name}, two threads", shape, 1, make, THREADS * plan.calls)
     preset = load_preset("pedestrian")
     network, _ = load_network(preset, None)
     shape = (480, 640) if plan.device.type == "cuda" else (96, 128)
     for backend in backends(plan.device):
         make = graph_call(backend, network, preset.preprocess, shape, 1)
         yield timed(plan, "pedestrian", backend.name, shape, 1, make)
-        make = threads_call(backend, network, preset.preprocess, shape)
-        yield timed(plan, "pedestrian", f"{backend.name}, two threads", shape, 1, make, THREADS * CALLS)
+        make = threads_call(backend, network, preset.preprocess, shape, THREADS * plan.calls)
+        yield timed(plan, "pedestrian", f"{backend.name}, two threads", shape, 1, make, THREADS * plan.calls)
 
 
 def ways(
@@ -221,9 +223,9 @@ def graph_call(
 
 
 def threads_call(
-    backend: Backend, network: QDTrack, config: PreprocessConfig, shape: tuple[int, int]
+    backend: Backend, network: QDTrack, config: PreprocessConfig, shape: tuple[int, int], calls: int
 ) -> Callable[[], Callable[[], object]]:
-    """What makes calls by several threads at the same time, each from host memory to host memory."""
+    """What makes calls by two threads at the same time, each from host memory to host memory."""
 
     def make() -> Callable[[], object]:
         form = static_form(network, config, shape, backend.pooling, backend.dtype)
@@ -231,7 +233,7 @@ def threads_call(
         images: npt.NDArray[np.uint8] = np.random.default_rng(0).integers(0, 255, (1, *shape, 3), np.uint8)
         sizes = np.array([shape], np.float32)
         pool = ThreadPoolExecutor(THREADS)
-        return lambda: list(pool.map(lambda _: graph.run(images, sizes), range(THREADS * CALLS)))
+        return lambda: list(pool.map(lambda _: graph.run(images, sizes), range(calls)))
 
     return make
 
