@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import weakref
 from types import SimpleNamespace
 
@@ -97,6 +98,13 @@ def rig():
     return SimpleNamespace(
         camera=cameras[0], cameras=cameras, engine=engine, outputs=outputs, worker=worker, send=send, settings=settings
     )
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 def counts_of(camera):
@@ -405,6 +413,42 @@ def test_streams_work_side_by_side_and_the_frames_of_a_camera_stay_in_order(rig)
         stamps = [result.image.stamp_ns for name, result in rig.outputs.results if name == camera.name]
         assert stamps == [i * S for i in range(1, 21)]
         assert counts_of(camera) == (20, 0)
+
+
+def test_a_camera_that_fails_fast_does_not_outvote_one_that_is_in_the_network(rig):
+    rig.engine.at_once, rig.engine.streams = 1, 2
+    a, b = rig.cameras
+    b_inside, b_may_end, gave_up = threading.Event(), threading.Event(), threading.Event()
+    everything_fails = []
+    a.decode = lambda payload, _: DecodedImage(None, payload, np.ones((8, 8, 3), np.uint8), "bgr8")
+
+    def detect(images):
+        if images[0].any() or everything_fails:
+            raise RuntimeError("no such shape")
+        b_inside.set()
+        assert b_may_end.wait(60)
+        return EngineOutput([found(0)], 1.0, 2.0, 3.0)
+
+    rig.engine.detect = detect
+    rig.outputs.failed = lambda reason: (rig.outputs.failures.append(reason), gave_up.set())
+    worker = FrameWorker(rig.cameras, rig.engine, rig.outputs, lambda: rig.settings[0], threading.Lock())
+    worker.start()
+    b.receive(ReceivedFrame(1 * S, 0.0, 0))
+    assert b_inside.wait(60)
+    for count in range(1, 6):
+        a.receive(ReceivedFrame(count * S, 0.0, 0))
+        wait_until(lambda count=count: a.mailbox.counts().dropped >= count)
+    assert not rig.outputs.failures
+    b_may_end.set()
+    wait_until(lambda: rig.outputs.results)
+    assert not rig.outputs.failures and counts_of(b) == (1, 0) and counts_of(a) == (0, 5)
+    everything_fails.append(True)
+    for stamp in (10, 11):
+        for camera in (a, b):
+            camera.receive(ReceivedFrame(stamp * S, 0.0, 0))
+    assert gave_up.wait(60)
+    worker.stop()
+    assert len(rig.outputs.failures) == 1 and "no such shape" in rig.outputs.failures[0]
 
 
 def test_no_more_frames_are_taken_than_the_engine_gains_from(rig):
