@@ -127,12 +127,14 @@ def _findings(camera: CameraHealth, limits: DiagnosticLimits) -> list[tuple[byte
 
 
 def _engine_status(node: str, engine: EngineHealth) -> DiagnosticStatus:
+    device = device_memory_mib()
     values = {
         "state": engine.state,
         "engine": engine.name,
         "model_id": engine.model_id,
         "resident_memory_mib": f"{resident_memory_mib():.0f}",
-        "device_memory_mib": f"{device_memory_mib():.0f}",
+        "device_memory_mib": f"{device.held:.0f}",
+        "device_free_mib": f"{device.free:.0f}",
         "last_error": engine.last_error or engine.state_fault,
     }
     running = engine.state in ("active", "inactive")
@@ -154,14 +156,28 @@ def resident_memory_mib() -> float:
         return float("nan")
 
 
-def device_memory_mib() -> float:
-    """GPU memory that PyTorch holds, MiB; 0 without PyTorch or a GPU, NaN where the device does not answer."""
+class DeviceMemory(NamedTuple):
+    """GPU memory, MiB; 0 without PyTorch or a GPU, NaN where the device does not answer.
+
+    Attributes:
+        held: by PyTorch; that of TensorRT is not in it.
+        free: to all processes, whoever holds the rest.
+    """
+
+    held: float
+    free: float
+
+
+def device_memory_mib() -> DeviceMemory:
+    """Of the device in use."""
     torch = sys.modules.get("torch")
     cuda = getattr(torch, "cuda", None)  # another thread may be importing PyTorch right now
     try:
-        return float(cuda.memory_reserved()) / 2**20 if cuda is not None and cuda.is_initialized() else 0.0
+        if cuda is None or not cuda.is_initialized():
+            return DeviceMemory(0.0, 0.0)
+        return DeviceMemory(cuda.memory_reserved() / 2**20, cuda.mem_get_info()[0] / 2**20)
     except Exception:
-        return math.nan
+        return DeviceMemory(math.nan, math.nan)
 
 
 def _pairs(values: dict[str, str]) -> list[KeyValue]:

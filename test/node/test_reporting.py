@@ -103,11 +103,23 @@ def test_a_gpu_that_does_not_answer_and_a_pytorch_half_imported_are_no_fault_of_
 
     cuda = SimpleNamespace(is_initialized=lambda: True, memory_reserved=lost, empty_cache=lost)
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
-    assert np.isnan(device_memory_mib())
+    assert np.isnan(device_memory_mib()).all()
     free_device_cache()
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace())
-    assert device_memory_mib() == 0.0
+    assert device_memory_mib() == (0.0, 0.0)
     free_device_cache()
+
+
+def test_memory_of_a_gpu_is_what_pytorch_holds_and_what_is_left(monkeypatch):
+    pytest.importorskip("rclpy", reason="rclpy is not installed: no diagnostics")
+    from qdtrack_ros.node.diagnostics import device_memory_mib
+
+    mib = 2**20
+    cuda = SimpleNamespace(
+        is_initialized=lambda: True, memory_reserved=lambda: 300 * mib, mem_get_info=lambda: (900 * mib, 8000 * mib)
+    )
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    assert device_memory_mib() == (300.0, 900.0)
 
 
 def test_resident_memory_counts_in_this_machines_pages(monkeypatch):
