@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import itertools
 import queue
 import sys
 import threading
@@ -80,12 +79,10 @@ class _Detected(NamedTuple):
     Attributes:
         found: frames with their detections, the output of the engine's call, and how many frames shared it.
         reasons: why the engine failed, for each frame that it failed on.
-        number: of the batch, by the order in which they were taken.
     """
 
     found: list[tuple[_Job, Detections, EngineOutput, int]]
     reasons: list[str]
-    number: int = 0
 
 
 class FrameWorker:
@@ -115,8 +112,7 @@ class FrameWorker:
         self._stop = threading.Event()
         self._failures = 0
         self._condition = self._cameras[0].mailbox.condition
-        self._numbers = itertools.count()  # of batches
-        self._in_network: dict[int, int] = {}  # cameras, by their place: number of the batch
+        self._in_network: set[int] = set()  # cameras, by their place
         self._handed_over: queue.Queue[_Detected | None] = queue.Queue()  # None: a thread of the first half has ended
         self._giving_up = threading.Lock()
         self._streams = min(engine.streams, len(self._cameras))
@@ -147,8 +143,8 @@ class FrameWorker:
     def _run_detection(self) -> None:
         try:
             while not self._stop.is_set():
-                with self._frames_taken() as (number, taken):
-                    detected = self._detect_all(taken)._replace(number=number)
+                with self._frames_taken() as taken:
+                    detected = self._detect_all(taken)
                     self._handed_over.join()  # no batch waits between the halves
                     self._handed_over.put(detected)
         except Exception as error:  # without its worker the node would look alive and track nothing
@@ -182,24 +178,20 @@ class FrameWorker:
         self._finish_all(self._detect_all(taken))
 
     @contextlib.contextmanager
-    def _frames_taken(self) -> Iterator[tuple[int, list[tuple[Camera, ReceivedFrame]]]]:
-        """Wait for frames, and take no more than the engine gains from; their cameras are this thread's within.
-
-        The batch's number, and the frames.
-        """
+    def _frames_taken(self) -> Iterator[list[tuple[Camera, ReceivedFrame]]]:
+        """Wait for frames, and take no more than the engine gains from; their cameras are this thread's within."""
         settings = self._settings()
         mailboxes = [camera.mailbox for camera in self._cameras]
         waits = (settings.batch_wait_s, settings.stale_after_s)
         with self._condition:
             taken = wait_for_frames(mailboxes, self._stop, *waits, self._engine.at_once, self._in_network)
-            number = next(self._numbers)
-            self._in_network.update({index: number for index, _ in taken})
+            indices = {index for index, _ in taken}
+            self._in_network |= indices
         try:
-            yield number, [(self._cameras[index], frame) for index, frame in taken]
+            yield [(self._cameras[index], frame) for index, frame in taken]
         finally:
             with self._condition:
-                for index, _ in taken:
-                    del self._in_network[index]
+                self._in_network -= indices
                 self._condition.notify_all()
 
     def _detect_all(self, taken: Sequence[tuple[Camera, ReceivedFrame]]) -> _Detected:
@@ -220,10 +212,7 @@ class FrameWorker:
             self._failures = 0
             return
         self._failures += 1
-        # What was taken before may come through still: a camera that fails often is no proof against a slow one.
-        with self._condition:
-            is_oldest = all(number >= detected.number for number in self._in_network.values())
-        if self._failures >= _FAILURES_IN_A_ROW and is_oldest:
+        if self._failures >= _FAILURES_IN_A_ROW:
             self._give_up(f"{reasons[-1]}, {self._failures} times in a row")
 
     def _detect(self, jobs: Sequence[_Job]) -> _Detected:
