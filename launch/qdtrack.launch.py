@@ -77,6 +77,22 @@ def cameras_in(tree: Any) -> list[str]:
     return next(filter(None, map(cameras_in, tree.values())), [])
 
 
+def parameters_in(file: str) -> Any:
+    """The content of a parameter file.
+
+    Raises:
+        RuntimeError: it cannot be read; says why, and what to do.
+    """
+    try:
+        return yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = error.strerror if isinstance(error, OSError) else " ".join(f"no YAML, {error}".split())
+        raise RuntimeError(
+            f"params_file {Path(file).absolute()} cannot be read: {reason}; give the path of a YAML file of "
+            "parameters, or leave params_file out"
+        ) from error
+
+
 def nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """The tracker and RViz. Arguments left empty leave the parameter file's value alone."""
 
@@ -84,7 +100,7 @@ def nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         return LaunchConfiguration(name).perform(context)
 
     cameras = [name.strip() for name in value("cameras").split(",") if name.strip()]
-    in_file = [] if cameras else cameras_in(yaml.safe_load(Path(value("params_file")).read_text(encoding="utf-8")))
+    in_file = cameras_in(parameters_in(value("params_file")))  # read in any case: launch_ros would start without it
     camera = [*cameras, *in_file, "camera"][0]  # the node's default is `camera`, too
     overrides: dict[str, object] = {"use_sim_time": value("use_sim_time") == "true"}
     if cameras:

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -45,6 +46,20 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         if error.errno is not None and str(error.filename or temporary) == str(temporary):
             raise OSError(error.errno, error.strerror, str(path)) from error  # a name that somebody knows
         raise
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove the hidden files that kills left where ``path`` was being written; for whoever writes it alone.
+
+    Args:
+        path: as it was given to :func:`replacing`. What cannot be removed stays.
+    """
+    leftover = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.part")
+    with contextlib.suppress(OSError):
+        for name in os.listdir(path.parent):
+            if leftover.fullmatch(name):
+                with contextlib.suppress(OSError):
+                    (path.parent / name).unlink()
 
 
 def put_in_place(temporary: Path, path: Path) -> None:

@@ -201,8 +201,11 @@ class StaticEngine:
         self, images: Sequence[npt.NDArray[np.uint8]], slots: Sequence[_Slot], found: list[Detections]
     ) -> npt.NDArray[np.float64]:
         """Fill in the detections of pictures of one shape; seconds of preparing, inference and the rest."""
-        with self._lock:
-            loaded = self._graph(slots[0].canvas, len(slots))
+        # What is there is not waited for: one camera's new size would hold up all others for as long as a graph takes.
+        loaded = self._loaded.get(slots[0].canvas, {}).get(len(slots))
+        if loaded is None:
+            with self._lock:
+                loaded = self._graph(slots[0].canvas, len(slots))
         if loaded is None:
             return self._detect_shapeless(images, slots, found)
         start = time.perf_counter()

@@ -35,11 +35,15 @@ class StateClaim:
 
     Args:
         path: the state file.
+
+    Attributes:
+        is_sure: whether a lock keeps all other nodes from the file now.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._descriptor: int | None = None
+        self.is_sure = False
 
     def take(self) -> None:
         """Claim the file as it is now, if there is one; to be called again when another has taken its place.
@@ -53,8 +57,10 @@ class StateClaim:
             descriptor = os.open(self._path, os.O_RDWR)
         except OSError:  # whoever reads or writes the file says better what is wrong with it
             return
+        locked = False
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locked = True
         except BlockingIOError as error:
             os.close(descriptor)
             raise OSError(
@@ -64,13 +70,13 @@ class StateClaim:
         except OSError:
             pass  # no locks here
         self.release()
-        self._descriptor = descriptor
+        self._descriptor, self.is_sure = descriptor, locked
 
     def release(self) -> None:
         """Leave the file to others."""
         if self._descriptor is not None:
             os.close(self._descriptor)
-            self._descriptor = None
+            self._descriptor, self.is_sure = None, False
 
     def _has(self, found: os.stat_result) -> bool:
         return self._descriptor is not None and os.path.samestat(os.fstat(self._descriptor), found)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from qdtrack_ros.files import remove_leftovers
 from qdtrack_ros.node.camera import Camera
 from qdtrack_ros.node.settings import RuntimeSettings
 from qdtrack_ros.node.state_file import StateClaim, StateFileError, load_state, save_state
@@ -24,6 +25,7 @@ class StateKeeper:
     """Saves and takes up. `save` and `load` may be called from any thread.
 
     From the first of them until `release` the file is claimed: a second node that is given the same one is refused.
+    What kills left of earlier saves is removed once the claim is sure.
 
     Args:
         path: the state file.
@@ -54,6 +56,7 @@ class StateKeeper:
         self._on_failure = on_failure
         self.fault = ""
         self._claim = StateClaim(path)
+        self._has_tidied = False
         self._file_lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -104,6 +107,7 @@ class StateKeeper:
                 state[_NEXT_ID] = state[_NEXT_ID] + np.int64(reserve)
             save_state(self._path, self._model_id, states)
             self._claim.take()  # another file has the name now
+            self._tidy_up()
         return f"state of {len(states)} camera(s) written to {self._path}"
 
     def load(self) -> str:
@@ -116,6 +120,7 @@ class StateKeeper:
         """
         with self._file_lock:
             self._claim.take()
+            self._tidy_up()
         saved = load_state(self._path, self._model_id, self._settings().state_max_age_s)
         known = {name: state for name, state in saved.cameras.items() if name in self._cameras}
         if not known:
@@ -131,6 +136,12 @@ class StateKeeper:
                 raise StateFileError(f"{self._path} cannot be taken up: {error}") from error
         tracks = sum(self._cameras[name].session.track_count for name in known)
         return f"{tracks} track(s) of {', '.join(known)} taken up from {self._path}, {saved.age_s:.1f} s old"
+
+    def _tidy_up(self) -> None:
+        """Not before it is sure that no other node is writing one of these files right now."""
+        if self._claim.is_sure and not self._has_tidied:
+            self._has_tidied = True
+            remove_leftovers(self._path)
 
     def _run(self) -> None:
         saved_s = time.monotonic()

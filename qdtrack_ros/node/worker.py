@@ -33,7 +33,8 @@ ENGINE_FAILED = "engine_failed"
 NOT_FINITE = "not_finite"
 PUBLISH_FAILED = "publish_failed"
 
-# One failure may be a passing shortage of memory; a second batch in a row of which nothing came through is not.
+# One failure may be a passing shortage of memory; a second batch in a row of which nothing came through is not. It may
+# still be the pictures of one camera, where those of another came through shortly before: then that one is tried first.
 _FAILURES_IN_A_ROW = 2
 
 
@@ -46,7 +47,7 @@ class Severity(enum.Enum):
 
 
 class WorkerOutputs(Protocol):
-    """Where results go. Called from the worker's thread only."""
+    """Where results go. Called from the worker's threads only; all but `report` from one at a time."""
 
     def publish(self, camera: Camera, result: FrameResult) -> None:
         """Publish the tracks of a processed frame."""
@@ -78,11 +79,11 @@ class _Detected(NamedTuple):
 
     Attributes:
         found: frames with their detections, the output of the engine's call, and how many frames shared it.
-        reasons: why the engine failed, for each frame that it failed on.
+        failed: cameras of the frames that the engine failed on, and why.
     """
 
     found: list[tuple[_Job, Detections, EngineOutput, int]]
-    reasons: list[str]
+    failed: list[tuple[Camera, str]]
 
 
 class FrameWorker:
@@ -110,7 +111,9 @@ class FrameWorker:
         self._settings = settings
         self._state_lock = state_lock
         self._stop = threading.Event()
-        self._failures = 0
+        self._failures = 0  # batches in a row of which nothing came through
+        self._failing: set[str] = set()  # their cameras
+        self._came_through_s: dict[str, float] = {}  # when a camera's picture last came through, by the monotonic clock
         self._condition = self._cameras[0].mailbox.condition
         self._in_network: set[int] = set()  # cameras, by their place
         self._handed_over: queue.Queue[_Detected | None] = queue.Queue()  # None: a thread of the first half has ended
@@ -203,17 +206,29 @@ class FrameWorker:
 
     def _finish_all(self, detected: _Detected) -> None:
         """The second half: associate and publish; give up when nothing comes through the engine any more."""
-        if not detected.found and not detected.reasons:
+        if not detected.found and not detected.failed:
             return
         settings = self._settings()
-        finished = [self._finish(*one, settings) for one in detected.found]
-        reasons = [*detected.reasons, *(reason for reason in finished if reason)]
-        if len(reasons) < len(detected.found) + len(detected.reasons):
+        failed = list(detected.failed)
+        for one in detected.found:
+            camera = one[0].camera
+            if reason := self._finish(*one, settings):
+                failed.append((camera, reason))
+            else:
+                self._came_through_s[camera.name] = time.monotonic()
+        if len(failed) < len(detected.found) + len(detected.failed):
             self._failures = 0
+            self._failing.clear()
             return
         self._failures += 1
-        if self._failures >= _FAILURES_IN_A_ROW:
-            self._give_up(f"{reasons[-1]}, {self._failures} times in a row")
+        self._failing |= {camera.name for camera, _ in failed}
+        if self._failures >= _FAILURES_IN_A_ROW and not self._others_may_work(settings):
+            self._give_up(f"{failed[-1][1]}, {self._failures} times in a row")
+
+    def _others_may_work(self, settings: RuntimeSettings) -> bool:
+        """Whether a camera came through lately whose pictures have not been tried since it began to fail."""
+        since_s = time.monotonic() - settings.stale_after_s
+        return any(at_s > since_s for name, at_s in self._came_through_s.items() if name not in self._failing)
 
     def _detect(self, jobs: Sequence[_Job]) -> _Detected:
         output = self._call_engine(jobs)
@@ -223,13 +238,13 @@ class FrameWorker:
         free_device_cache()
         if len(jobs) == 1:
             self._drop(jobs[0].camera, ENGINE_FAILED, output, Severity.ERROR)
-            return _Detected([], [output])
+            return _Detected([], [(jobs[0].camera, output)])
         # One camera's picture may have broken it for all of them, and a single one needs the least memory.
         text = f"{output}; the frames of {len(jobs)} cameras are tried one by one"
         self._outputs.report(Severity.WARNING, "batch failed", text)
         singly = [self._detect([job]) for job in jobs]
         found = [one for detected in singly for one in detected.found]
-        return _Detected(found, [reason for detected in singly for reason in detected.reasons])
+        return _Detected(found, [one for detected in singly for one in detected.failed])
 
     def _decode(self, camera: Camera, frame: ReceivedFrame, settings: RuntimeSettings) -> _Job | None:
         taken_s = time.perf_counter()

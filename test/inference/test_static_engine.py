@@ -330,6 +330,29 @@ def test_graphs_are_built_for_the_pictures_that_were_announced(
         assert_same(one, other)
 
 
+def test_while_a_graph_is_built_pictures_of_other_sizes_go_on(preset, weights, synthetic_image):
+    building, go_on = threading.Event(), threading.Event()
+
+    def build(form, sizes, streams):
+        if engine._is_warm:
+            building.set()
+            assert go_on.wait(60)
+        return [EagerGraph(form, compiled=False) for _ in sizes]
+
+    engine = StaticEngine(*load_network(preset, weights), preset.preprocess, Backend("slow", build, streams=2))
+    engine.detect([synthetic_image(0, 96, 128)])
+    engine.warmup(2)
+    with ThreadPoolExecutor(2) as pool:
+        new = pool.submit(engine.detect, [synthetic_image(0, 128, 96)])
+        assert building.wait(60)
+        try:
+            pool.submit(engine.detect, [synthetic_image(1, 96, 128)]).result(60)
+            assert not new.done()
+        finally:
+            go_on.set()
+        new.result(60)
+
+
 def test_bfloat16_of_openvino_finds_nearly_the_same():
     pytest.importorskip("openvino")
     if "bf16" not in openvino_precisions():

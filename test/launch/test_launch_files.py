@@ -192,11 +192,50 @@ def test_the_first_camera_may_come_from_the_parameter_file(launch: Callable[...,
     ],
 )
 def test_cameras_are_found_in_a_parameter_file(text: str, cameras: list[str]) -> None:
+    assert function_of_the_launch_file("cameras_in")(yaml.safe_load(text)) == cameras
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "No such file or directory"),
+        (b"a: [1\nb: 2", "no YAML, while parsing"),
+        (b"\xff\xfe\xff", "no YAML, 'utf-8'"),
+    ],
+)
+def test_a_parameter_file_that_cannot_be_read_is_named_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, reason: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if content is not None:
+        (tmp_path / "mine.yaml").write_bytes(content)
+    with pytest.raises(RuntimeError) as error:
+        function_of_the_launch_file("parameters_in")("mine.yaml")
+    text = str(error.value)
+    assert text.startswith(f"params_file {tmp_path}/mine.yaml cannot be read: {reason}") and "\n" not in text
+    assert text.endswith("give the path of a YAML file of parameters, or leave params_file out")
+
+
+def test_nothing_is_started_without_the_parameter_file_that_was_asked_for(install: Path) -> None:
+    from launch import LaunchContext
+
+    module = load(ROOT / "launch" / "qdtrack.launch.py")
+    context = LaunchContext()
+    for argument in module.arguments():
+        argument.execute(context)
+    context.launch_configurations.update(cameras="front", params_file="missing.yaml")
+    with pytest.raises(RuntimeError, match="missing.yaml cannot be read: No such file"):
+        module.nodes(context)
+
+
+def function_of_the_launch_file(name: str) -> Callable[..., Any]:
+    """A function of qdtrack.launch.py, without the rest, which needs a ROS install."""
     source = (ROOT / "launch" / "qdtrack.launch.py").read_text(encoding="utf-8")
-    (function,) = (node for node in ast.parse(source).body if getattr(node, "name", "") == "cameras_in")
-    names: dict[str, Any] = {"Any": Any}
-    exec(ast.unparse(function), names)  # without the rest, which needs a ROS install
-    assert names["cameras_in"](yaml.safe_load(text)) == cameras
+    (function,) = (node for node in ast.parse(source).body if getattr(node, "name", "") == name)
+    names: dict[str, Any] = {"Any": Any, "Path": Path, "yaml": yaml}
+    exec(ast.unparse(function), names)
+    found: Callable[..., Any] = names[name]
+    return found
 
 
 def test_rviz_shows_the_first_camera_of_this_namespace(launch: Callable[..., Any]) -> None:

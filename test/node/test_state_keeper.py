@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from qdtrack_ros.inference.types import Detections
-from qdtrack_ros.node import state_keeper
+from qdtrack_ros.node import state_file, state_keeper
 from qdtrack_ros.node.camera import Camera
 from qdtrack_ros.node.clock_guard import ClockGuard
 from qdtrack_ros.node.session import TrackingSession
@@ -152,6 +152,50 @@ def test_a_second_node_on_the_same_file_is_refused_while_the_first_is_there(rig,
     assert "1 track(s) of front taken up" in second.keeper.load()
     second.keeper.save()
     assert not second.keeper.fault
+    second.vanish()
+
+
+def leave(path):
+    """What a kill leaves of a save."""
+    leftover = path.with_name(f".{path.name}.0123abcd.part")
+    leftover.write_bytes(b"half a state")
+    return leftover
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_what_kills_left_is_removed_and_nothing_else(rig, path, is_first):
+    others = [path.with_name(name) for name in (".other.npz.0123abcd.part", f".{path.name}.mine.part", "0123abcd.part")]
+    for other in others:
+        other.touch()
+    if is_first:
+        leftover = leave(path)
+        rig.keeper.save()
+    else:
+        rig.keeper.save()
+        rig.vanish()
+        leftover = leave(path)
+        rig.keeper = Rig(path).keeper
+        rig.keeper.load()
+    assert not leftover.exists() and sorted(path.parent.iterdir()) == sorted([path, *others])
+
+
+def test_what_another_node_may_be_writing_stays(rig, path, monkeypatch):
+    rig.keeper.save()
+    leftover = leave(path)
+    second = Rig(path)
+    for refused in (second.keeper.load, second.keeper.save):
+        with pytest.raises(OSError, match="in use by another node"):
+            refused()
+    assert leftover.exists()
+    rig.vanish()
+
+    def no_locks(*arguments):
+        raise OSError("no locks here")
+
+    monkeypatch.setattr(state_file.fcntl, "flock", no_locks)
+    second.keeper.load()
+    second.keeper.save()
+    assert leftover.exists() and not second.keeper.fault
     second.vanish()
 
 

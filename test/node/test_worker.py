@@ -247,6 +247,36 @@ def test_two_batches_of_which_nothing_comes_through_end_it(rig):
     assert counts_of(rig.cameras[0]) == counts_of(rig.cameras[1]) == (0, 2)
 
 
+def test_a_camera_whose_pictures_break_the_network_does_not_end_the_others(rig):
+    """As on a CPU, where every picture goes by itself: of a quick camera several come between two of a slow one."""
+    broken = RuntimeError("no such shape")
+    for stamp in range(1, 4):
+        rig.engine.answers = [found(0), broken, broken, broken]
+        rig.worker.process([(rig.cameras[1], waiting(rig.cameras[1], stamp * S))])
+        for part in range(3):
+            rig.send(stamp * S + part)
+    assert not rig.outputs.failures
+    assert counts_of(rig.cameras[0]) == (0, 9) and counts_of(rig.cameras[1]) == (3, 0)
+    rig.engine.answers = [broken]
+    rig.worker.process([(rig.cameras[1], waiting(rig.cameras[1], 9 * S))])
+    assert len(rig.outputs.failures) == 1, "nothing comes through any more"
+
+
+def test_a_camera_that_is_silent_now_does_not_speak_for_the_engine(rig):
+    rig.settings[0] = RuntimeSettings(stale_after_s=0.05)
+    rig.worker.process([(rig.cameras[1], waiting(rig.cameras[1], 1 * S))])
+    time.sleep(0.1)
+    rig.engine.answers = [RuntimeError("lost")] * 2
+    rig.send(1 * S)
+    rig.send(2 * S)
+    assert len(rig.outputs.failures) == 1
+
+
+def waiting(camera, stamp):
+    camera.receive(ReceivedFrame(stamp, 0.0, 5 * S))
+    return camera.mailbox.take()
+
+
 def test_a_worker_that_dies_says_so(rig):
     ended = threading.Event()
     rig.outputs.failed = lambda reason: (rig.outputs.failures.append(reason), ended.set())
