@@ -226,9 +226,12 @@ class FrameWorker:
             self._give_up(f"{failed[-1][1]}, {self._failures} times in a row")
 
     def _others_may_work(self, settings: RuntimeSettings) -> bool:
-        """Whether a camera came through lately whose pictures have not been tried since it began to fail."""
+        """Whether a camera that has not failed since the failures began is in the network, or came through lately."""
         since_s = time.monotonic() - settings.stale_after_s
-        return any(at_s > since_s for name, at_s in self._came_through_s.items() if name not in self._failing)
+        lately = {name for name, at_s in self._came_through_s.items() if at_s > since_s}
+        with self._condition:
+            in_network = {self._cameras[index].name for index in self._in_network}
+        return bool((lately | in_network) - self._failing)
 
     def _detect(self, jobs: Sequence[_Job]) -> _Detected:
         output = self._call_engine(jobs)
