@@ -16,7 +16,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from qdtrack_ros.data.types import DataError
 
@@ -36,7 +36,14 @@ Decompress = Callable[[bytes, str, int, int], bytes]
 """Content of an MCAP chunk from what is stored, name of the compression, size and checksum; raises when damaged."""
 
 
-def repair(path: Path, folder: Path, decompress: Decompress) -> Path:
+class Repaired(NamedTuple):
+    """A readable copy; ``is_whole`` says that nothing is missing from it: the file was sound, if not of ROS alone."""
+
+    path: Path
+    is_whole: bool
+
+
+def repair(path: Path, folder: Path, decompress: Decompress) -> Repaired:
     """Copy what can be read of a ``.mcap`` or ``.db3`` file into ``folder``, as a file of the same name.
 
     Args:
@@ -49,16 +56,15 @@ def repair(path: Path, folder: Path, decompress: Decompress) -> Path:
     """
     target = folder / path.name
     if path.suffix == ".mcap":
-        _repair_mcap(path, target, decompress)
-    elif path.suffix == ".db3":
+        return Repaired(target, _repair_mcap(path, target, decompress))
+    if path.suffix == ".db3":
         _repair_sqlite(path, target)
-    else:
-        raise DataError(f"{path}: damaged, and only .mcap and .db3 files can be repaired")
-    return target
+        return Repaired(target, False)
+    raise DataError(f"{path}: damaged, and only .mcap and .db3 files can be repaired")
 
 
-def _repair_mcap(path: Path, target: Path, decompress: Decompress) -> None:
-    """Keep the complete records before the damage, less the chunks that are damaged inside.
+def _repair_mcap(path: Path, target: Path, decompress: Decompress) -> bool:
+    """Keep the complete records before the damage, less the chunks that are damaged inside; whether there was none.
 
     What the summary repeats helps where the file has one: topics stand in the first chunk alone, and with the places of
     the chunks those behind damaged records are found. The copy is closed without an index, which readers then do
@@ -68,10 +74,11 @@ def _repair_mcap(path: Path, target: Path, decompress: Decompress) -> None:
     with path.open("rb") as source, target.open("wb") as copy:
         if source.read(len(_MCAP_MAGIC)) != _MCAP_MAGIC:
             raise DataError(f"{path}: not an MCAP file; its first bytes are another format's")
-        definitions, chunks = _summary(source, size)
+        summary = _summary(source, size)
+        definitions, chunks = summary or (b"", [])
         copy.write(_MCAP_MAGIC + _record(_MCAP_HEADER, _text(b"ros2") + _text(b"")) + definitions)
         source.seek(len(_MCAP_MAGIC))
-        records = 0
+        records, is_whole = 0, summary is not None
         while len(header := source.read(_RECORD_HEADER.size)) == _RECORD_HEADER.size:
             opcode, length = _RECORD_HEADER.unpack(header)
             start = source.tell() - _RECORD_HEADER.size
@@ -79,7 +86,9 @@ def _repair_mcap(path: Path, target: Path, decompress: Decompress) -> None:
             at_end = opcode in (0, _MCAP_FOOTER, _MCAP_DATA_END) or (records == 0) != (opcode == _MCAP_HEADER)
             if at_end or source.tell() + length > next_chunk:
                 if next_chunk == size:
+                    is_whole = is_whole and opcode in (_MCAP_FOOTER, _MCAP_DATA_END)
                     break
+                is_whole = False
                 logger.warning("%s: damaged records are left out: bytes %d to %d", path, start, next_chunk)
                 source.seek(next_chunk)
             elif opcode == _MCAP_HEADER:
@@ -87,7 +96,9 @@ def _repair_mcap(path: Path, target: Path, decompress: Decompress) -> None:
             elif opcode == _MCAP_SCHEMA:
                 copy.write(_record(_MCAP_SCHEMA, _without_foreign(source.read(length))))
             elif opcode == _MCAP_CHUNK:
-                copy.write(_sound_chunk(path, source.read(length), decompress))
+                chunk = _sound_chunk(path, source.read(length), decompress)
+                is_whole = is_whole and chunk is not None
+                copy.write(chunk or b"")
             else:
                 copy.write(header)
                 _copy_bytes(source, copy, length)
@@ -97,24 +108,27 @@ def _repair_mcap(path: Path, target: Path, decompress: Decompress) -> None:
         copy.write(_RECORD_HEADER.pack(_MCAP_DATA_END, 4) + bytes(4))
         copy.write(_RECORD_HEADER.pack(_MCAP_FOOTER, 20) + bytes(20))
         copy.write(_MCAP_MAGIC)
+    return is_whole
 
 
-def _summary(source: BinaryIO, size: int) -> tuple[bytes, list[int]]:
+def _summary(source: BinaryIO, size: int) -> tuple[bytes, list[int]] | None:
     """Records of schemas and channels in the summary of an MCAP file, and where chunks begin, in order; none of a file
-    without a summary, or whose summary is damaged.
+    without a summary. None where the file was not closed, or its summary is damaged.
     """
     source.seek(max(0, size - _FOOTER_BYTES))
     end = source.read()
     footer = _RECORD_HEADER.pack(_MCAP_FOOTER, 20)
     if not (end.startswith(footer) and end.endswith(_MCAP_MAGIC)):
-        return b"", []
+        return None
     start, _, checksum = struct.unpack_from("<QQI", end, len(footer))
-    if not len(_MCAP_MAGIC) <= start <= size - _FOOTER_BYTES:
+    if start == 0:
         return b"", []
+    if not len(_MCAP_MAGIC) <= start <= size - _FOOTER_BYTES:
+        return None
     source.seek(start)
     content = source.read(size - _FOOTER_BYTES - start)
     if checksum not in (0, zlib.crc32(content + end[: len(footer) + 16])):
-        return b"", []
+        return None
     definitions, chunks = b"", []
     try:
         for opcode, record in _records(content):
@@ -125,12 +139,12 @@ def _summary(source: BinaryIO, size: int) -> tuple[bytes, list[int]]:
             elif opcode == _MCAP_CHUNK_INDEX:
                 chunks.append(int(struct.unpack_from("<QQQ", record)[2]))
     except struct.error:
-        return b"", []
+        return None
     return definitions, sorted(chunks)
 
 
-def _sound_chunk(path: Path, content: bytes, decompress: Decompress) -> bytes:
-    """A chunk as it is; its records one by one where it has schemas of others than ROS; nothing where it is damaged."""
+def _sound_chunk(path: Path, content: bytes, decompress: Decompress) -> bytes | None:
+    """A chunk as it is; its records one by one where it has schemas of others than ROS; None where it is damaged."""
     try:
         _, _, size, checksum = struct.unpack_from("<QQQI", content)
         compression, place = _text_at(content, 28)
@@ -141,7 +155,7 @@ def _sound_chunk(path: Path, content: bytes, decompress: Decompress) -> bytes:
         ]
     except Exception as error:  # whatever the damage leads to
         logger.warning("%s: a damaged chunk is left out: %s", path, error)
-        return b""
+        return None
     rewritten = b"".join(_record(opcode, record) for opcode, record in records)
     return _record(_MCAP_CHUNK, content) if rewritten == unpacked else rewritten
 

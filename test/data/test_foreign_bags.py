@@ -151,11 +151,32 @@ def test_metadata_that_was_made_anew(
 @pytest.mark.parametrize(("profile", "foreign"), [("", False), ("ros2", True), ("", True)])
 @pytest.mark.parametrize("compression", ["zstd", None])
 @pytest.mark.parametrize("indexed", [True, False])
+@pytest.mark.parametrize("in_folder", [True, False])
 def test_mcap_that_is_not_of_ros_alone(
-    tmp_path: Path, messages: list[BagMessage], profile: str, foreign: bool, compression: str | None, indexed: bool
+    tmp_path: Path,
+    messages: list[BagMessage],
+    profile: str,
+    foreign: bool,
+    compression: str | None,
+    indexed: bool,
+    in_folder: bool,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     write_mcap(tmp_path / "a.mcap", messages, compression, indexed, profile, foreign)
+    write_metadata(tmp_path, messages, ["a.mcap"], 8, "mcap")
+    path = tmp_path if in_folder else tmp_path / "a.mcap"
+    assert seen(path) == ALL
+    assert caplog.messages == [] and not open_source(path).is_cut
+
+
+@pytest.mark.parametrize("end", [-1, -40, -200])
+def test_damage_is_told_of_an_mcap_that_is_not_of_ros_alone(
+    tmp_path: Path, messages: list[BagMessage], end: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_mcap(tmp_path / "a.mcap", messages, "zstd", True, "")
+    (tmp_path / "a.mcap").write_bytes((tmp_path / "a.mcap").read_bytes()[:end])
     assert seen(tmp_path / "a.mcap") == ALL
+    assert "damaged" in caplog.text and open_source(tmp_path / "a.mcap").is_cut
 
 
 @pytest.mark.parametrize("indexed", [True, False])

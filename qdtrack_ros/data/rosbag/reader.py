@@ -51,7 +51,8 @@ class BagTopic(NamedTuple):
 class BagReader:
     """A bag: a rosbag2 folder, or one of its ``.mcap`` or ``.db3`` files. A context manager.
 
-    Of a damaged bag what can be read is read; a warning says what is wrong.
+    Of a damaged bag what can be read is read; a warning says what is wrong. A sound MCAP file that rosbags refuses, as
+    one with topics of JSON beside those of ROS, is read without a warning.
 
     Attributes:
         path: of the bag.
@@ -69,7 +70,8 @@ class BagReader:
         weakref.finalize(self, _close_in_process, os.getpid(), self._stack)
         if not self.path.exists():
             raise DataError(f"{self.path}: no such bag")
-        self._copies: list[Any] = []  # repaired storages
+        self._copies: list[Any] = []  # storages that ``repair`` made
+        self._is_damaged = False
         self.lost = 0
         try:
             self._storages = self._open()
@@ -96,8 +98,8 @@ class BagReader:
 
     @property
     def is_damaged(self) -> bool:
-        """Whether files were repaired, so that messages may be missing."""
-        return bool(self._copies)
+        """Whether files were repaired in which messages may be missing."""
+        return self._is_damaged
 
     @property
     def topics(self) -> dict[str, BagTopic]:
@@ -147,7 +149,7 @@ class BagReader:
         if storage in self._copies or path.suffix not in BAG_SUFFIXES:
             return
         try:
-            (self._storages[place],) = self._open_repaired(path)
+            (self._storages[place],), _ = self._open_repaired(path)
         except Exception as error:
             logger.warning("%s: nothing beyond the damage can be read: %s", path, error)
             return
@@ -163,20 +165,24 @@ class BagReader:
         try:
             return self._open_one(self.path)
         except Exception as error:
-            logger.warning("%s: damaged (%s); reading what is left", self.path, error)
+            fault = str(error)  # the error itself would keep the reader, and its files, from being let go
         if self.path.is_file():
             files = [self.path]
         else:
             files = sorted((item for item in self.path.iterdir() if item.suffix in BAG_SUFFIXES), key=_file_order)
         if not files:
             raise DataError(f"{self.path}: not a bag; expected a folder with {METADATA}, or .mcap or .db3 files")
-        storages, faults = [], []
+        storages, faults, is_explained = [], [], False
         for file in files:
             try:
-                storages += self._open_damaged(file)
+                found, is_foreign = self._open_damaged(file, fault)
+                storages += found
+                is_explained = is_explained or is_foreign
             except Exception as error:
                 faults.append(str(error))
                 logger.warning("%s: left out: %s", file, error)
+        if self.path.is_dir() and not is_explained:
+            logger.warning("%s: damaged (%s); reading what is left", self.path, fault)
         if not storages:
             raise DataError(f"{self.path}: nothing can be read: {'; '.join(faults)}")
         return storages
@@ -199,20 +205,27 @@ class BagReader:
             return list(whole.storages)
         return [whole]
 
-    def _open_damaged(self, file: Path) -> list[Any]:
+    def _open_damaged(self, file: Path, fault: str) -> tuple[list[Any], bool]:
+        """A file of a bag that cannot be opened as it is for ``fault``; and whether it is only not of ROS alone."""
         if file != self.path:  # the folder may be all that is damaged
             try:
-                return self._open_one(file)
+                return self._open_one(file), False
             except Exception as error:
-                logger.warning("%s: damaged (%s); reading what is left", file, error)
-        return self._open_repaired(file)
+                fault = str(error)
+        storages, is_whole = self._open_repaired(file)
+        if not is_whole:
+            logger.warning("%s: damaged (%s); reading what is left", file, fault)
+        return storages, is_whole
 
-    def _open_repaired(self, file: Path) -> list[Any]:
+    def _open_repaired(self, file: Path) -> tuple[list[Any], bool]:
+        """The storages of a readable copy, and whether it is whole."""
         folder = tempfile.mkdtemp(prefix="qdtrack-bag-")
         self._stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        copies = self._open_one(repair(file, Path(folder), decompress))
+        copy, is_whole = repair(file, Path(folder), decompress)
+        copies = self._open_one(copy)
         self._copies += copies
-        return copies
+        self._is_damaged = self._is_damaged or not is_whole
+        return copies, is_whole
 
 
 def _is_summary_partial(storage: McapReader) -> bool:
