@@ -1,6 +1,7 @@
 """What is left of damaged bag files (a killed recording, a full disk, a copy cut off), as readable files.
 
-MCAP files that are sound, but not of ROS alone, are made readable, too: rosbags refuses them for a topic of JSON.
+Files that are sound, but not as rosbag2 writes them, are made readable, too: rosbags refuses them for a topic of JSON,
+or for a QoS profile without one of its fields.
 
 Works from the published layouts of MCAP and of rosbag2's SQLite storage. Reading a copy that is whole again is simpler,
 and safer for the original, than reading around the damage.
@@ -18,6 +19,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+import yaml
+
 from qdtrack_ros.data.types import DataError
 
 BAG_SUFFIXES = frozenset({".mcap", ".db3"})
@@ -29,6 +32,10 @@ _FOOTER_BYTES = 37  # with the magic that follows it
 _ROS_SCHEMAS = (b"ros2msg", b"ros2idl", b"omgidl", b"")
 _RECORD_HEADER = struct.Struct("<BQ")  # opcode, length of what follows
 _COPY_BYTES = 1 << 20
+_QOS_KEY = b"offered_qos_profiles"
+_NO_TIME = {"sec": 0, "nsec": 0}
+_QOS_TIMES = ("deadline", "lifespan", "liveliness_lease_duration")
+_QOS_DEFAULTS = {"depth": 0, "avoid_ros_namespace_conventions": False}  # enumerations that lack, rosbags takes itself
 
 logger = logging.getLogger(__name__)
 
@@ -93,8 +100,8 @@ def _repair_mcap(path: Path, target: Path, decompress: Decompress) -> bool:
                 source.seek(next_chunk)
             elif opcode == _MCAP_HEADER:
                 source.seek(length, 1)
-            elif opcode == _MCAP_SCHEMA:
-                copy.write(_record(_MCAP_SCHEMA, _without_foreign(source.read(length))))
+            elif opcode in (_MCAP_SCHEMA, _MCAP_CHANNEL):
+                copy.write(_record(opcode, _readable(opcode, source.read(length))))
             elif opcode == _MCAP_CHUNK:
                 chunk = _sound_chunk(path, source.read(length), decompress)
                 is_whole = is_whole and chunk is not None
@@ -132,10 +139,8 @@ def _summary(source: BinaryIO, size: int) -> tuple[bytes, list[int]] | None:
     definitions, chunks = b"", []
     try:
         for opcode, record in _records(content):
-            if opcode == _MCAP_SCHEMA:
-                definitions += _record(opcode, _without_foreign(record))
-            elif opcode == _MCAP_CHANNEL:
-                definitions += _record(opcode, record)
+            if opcode in (_MCAP_SCHEMA, _MCAP_CHANNEL):
+                definitions += _record(opcode, _readable(opcode, record))
             elif opcode == _MCAP_CHUNK_INDEX:
                 chunks.append(int(struct.unpack_from("<QQQ", record)[2]))
     except struct.error:
@@ -144,15 +149,12 @@ def _summary(source: BinaryIO, size: int) -> tuple[bytes, list[int]] | None:
 
 
 def _sound_chunk(path: Path, content: bytes, decompress: Decompress) -> bytes | None:
-    """A chunk as it is; its records one by one where it has schemas of others than ROS; None where it is damaged."""
+    """A chunk as it is; its records one by one where rosbags refuses some; None where it is damaged."""
     try:
         _, _, size, checksum = struct.unpack_from("<QQQI", content)
         compression, place = _text_at(content, 28)
         unpacked = decompress(content[place + 8 :], compression.decode(), size, checksum)
-        records = [
-            (opcode, _without_foreign(record) if opcode == _MCAP_SCHEMA else record)
-            for opcode, record in _records(unpacked)
-        ]
+        records = [(opcode, _readable(opcode, record)) for opcode, record in _records(unpacked)]
     except Exception as error:  # whatever the damage leads to
         logger.warning("%s: a damaged chunk is left out: %s", path, error)
         return None
@@ -174,6 +176,36 @@ def _without_foreign(schema: bytes) -> bytes:
     name, place = _text_at(schema, 2)
     encoding, _ = _text_at(schema, place)
     return schema if encoding in _ROS_SCHEMAS else schema[:2] + _text(name) + _text(b"") + _text(b"")
+
+
+def _readable(opcode: int, record: bytes) -> bytes:
+    """The content of a record as rosbags takes it."""
+    if opcode == _MCAP_SCHEMA:
+        return _without_foreign(record)
+    return _with_whole_qos(record) if opcode == _MCAP_CHANNEL else record
+
+
+def _with_whole_qos(channel: bytes) -> bytes:
+    """The record of a channel with all fields of its QoS profiles."""
+    _, start = _text_at(channel, 4)  # its topic
+    _, start = _text_at(channel, start)  # and the encoding of its messages
+    pairs, _ = _text_at(channel, start)
+    place, metadata = 0, b""
+    while place < len(pairs):
+        key, place = _text_at(pairs, place)
+        value, place = _text_at(pairs, place)
+        metadata += _text(key) + _text(_whole_qos(value) if key == _QOS_KEY else value)
+    return channel[:start] + _text(metadata)
+
+
+def _whole_qos(profiles: bytes) -> bytes:
+    """QoS profiles (YAML) with all fields; as they are where they have them, none where they are something else."""
+    try:
+        found = yaml.safe_load(profiles)
+        whole = [_QOS_DEFAULTS | one | {key: _NO_TIME | (one.get(key) or {}) for key in _QOS_TIMES} for one in found]
+    except (yaml.YAMLError, TypeError, AttributeError):
+        return b""
+    return profiles if whole == found else yaml.safe_dump(whole).encode()
 
 
 def _record(opcode: int, content: bytes) -> bytes:
@@ -217,6 +249,10 @@ def _repair_sqlite(path: Path, target: Path) -> None:
         for name, statement in tables:
             copy.execute(statement)
             _copy_rows(source, copy, str(name))
+        with contextlib.suppress(sqlite3.OperationalError):  # older than QoS profiles
+            for row, profiles in copy.execute("SELECT rowid, offered_qos_profiles FROM topics").fetchall():
+                whole = _whole_qos(str(profiles).encode()).decode()
+                copy.execute("UPDATE topics SET offered_qos_profiles = ? WHERE rowid = ?", (whole, row))
         copy.commit()
     except sqlite3.DatabaseError as error:
         raise DataError(f"{path}: damaged ({error}); nothing can be read") from error

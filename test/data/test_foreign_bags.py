@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from qdtrack_ros.data.types import Frame, Sequence
 
 pytest.importorskip("rosbags")
 
-from foreign_bags import write_mcap, write_metadata, write_sqlite, zstd  # noqa: E402
+from foreign_bags import QOS, write_mcap, write_metadata, write_sqlite, zstd  # noqa: E402
 
 from qdtrack_ros.data.bag_images import write_video_as_bag  # noqa: E402
 from qdtrack_ros.data.rosbag import BagMessage, BagReader  # noqa: E402
@@ -167,6 +168,40 @@ def test_mcap_that_is_not_of_ros_alone(
     path = tmp_path if in_folder else tmp_path / "a.mcap"
     assert seen(path) == ALL
     assert caplog.messages == [] and not open_source(path).is_cut
+
+
+@pytest.mark.parametrize("lacking", ["depth", "deadline", "nsec", "avoid_ros_namespace_conventions", "durability"])
+@pytest.mark.parametrize("compression", ["zstd", None])
+@pytest.mark.parametrize("indexed", [True, False])
+def test_qos_without_a_field(
+    tmp_path: Path,
+    messages: list[BagMessage],
+    lacking: str,
+    compression: str | None,
+    indexed: bool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    profile = yaml.safe_load(QOS)[0] | {"durability": 1}  # transient local
+    del (profile if lacking in profile else profile["lifespan"])[lacking]
+    write_mcap(tmp_path / "a.mcap", messages, compression, indexed, qos=yaml.safe_dump([profile]))
+    assert seen(tmp_path / "a.mcap") == ALL and caplog.messages == []
+    with BagReader(tmp_path / "a.mcap") as reader:
+        assert reader.topics["/camera/image_raw"].latched == (lacking != "durability")
+
+
+def test_qos_without_a_field_in_sqlite(tmp_path: Path, messages: list[BagMessage]) -> None:
+    write_sqlite(tmp_path / "a.db3", messages, qos="[{durability: 1}]")
+    assert seen(tmp_path / "a.db3") == ALL
+    with BagReader(tmp_path / "a.db3") as reader:
+        assert reader.topics["/camera/image_raw"].latched
+
+
+@pytest.mark.parametrize("qos", ["reliable", "- best effort", "history: 1", "[", "3"])
+def test_qos_that_is_none(
+    tmp_path: Path, messages: list[BagMessage], qos: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_mcap(tmp_path / "a.mcap", messages, qos=qos)
+    assert seen(tmp_path / "a.mcap") == ALL and caplog.messages == []
 
 
 @pytest.mark.parametrize("end", [-1, -40, -200])
