@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from qdtrack_ros.data.types import Frame, Sequence
+from qdtrack_ros.data.types import DataError, Frame, Sequence
 
 pytest.importorskip("rosbags")
 
@@ -168,6 +168,29 @@ def test_mcap_that_is_not_of_ros_alone(
     path = tmp_path if in_folder else tmp_path / "a.mcap"
     assert seen(path) == ALL
     assert caplog.messages == [] and not open_source(path).is_cut
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3", "mcap in a folder", "sqlite3 in a folder"])
+def test_short_names_of_types(
+    tmp_path: Path, messages: list[BagMessage], storage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    short = [message._replace(type_name="sensor_msgs/Image") for message in messages]
+    kind, _, in_folder = storage.partition(" ")
+    file = "a.mcap" if kind == "mcap" else "a.db3"
+    (write_mcap if kind == "mcap" else write_sqlite)(tmp_path / file, short)
+    if in_folder:
+        write_metadata(tmp_path, short, [file], 8, kind)
+    path = tmp_path if in_folder else tmp_path / file
+    assert seen(path) == ALL and caplog.messages == []
+    with BagReader(path) as reader:
+        assert {message.type_name for message in reader.messages()} == {"sensor_msgs/msg/Image"}
+
+
+def test_short_names_of_ros_1_are_another_format(tmp_path: Path, messages: list[BagMessage]) -> None:
+    short = [message._replace(type_name="sensor_msgs/Image") for message in messages]
+    write_mcap(tmp_path / "a.mcap", short, encoding="ros1")
+    with pytest.raises(DataError, match=r"its topics: /camera/image_raw \(sensor_msgs/Image\)"):
+        open_source(tmp_path / "a.mcap")
 
 
 @pytest.mark.parametrize("lacking", ["depth", "deadline", "nsec", "avoid_ros_namespace_conventions", "durability"])

@@ -50,6 +50,7 @@ def write_mcap(
     foreign_channel: bool = False,
     left_out: Collection[str] = (),
     qos: str = QOS,
+    encoding: str = "cdr",
 ) -> None:
     """One MCAP file; schemas and channels stand before the first message, and again in the summary.
 
@@ -62,6 +63,7 @@ def write_mcap(
         foreign_channel: a topic of JSON beside those of ROS.
         left_out: what the summary lacks: "schemas", "channels", "statistics"; and "message indexes" of the chunks.
         qos: profiles of every channel.
+        encoding: of the messages, as the channels name it.
     """
     topics = {message.topic: message.type_name for message in messages}
     schemas, topic_records, channels = b"", b"", {}
@@ -69,7 +71,7 @@ def write_mcap(
         channels[topic] = number
         schemas += _record(3, struct.pack("<H", number) + _text(kind) + _text("ros2msg") + _text(""))
         pairs = _text("note") + _text("") + _text("offered_qos_profiles") + _text(qos)
-        topic_records += _record(4, struct.pack("<HH", number, number) + _text(topic) + _text("cdr") + _sized(pairs))
+        topic_records += _record(4, struct.pack("<HH", number, number) + _text(topic) + _text(encoding) + _sized(pairs))
     if foreign_channel:
         schemas += _record(3, struct.pack("<H", 99) + _text("foxglove.Log") + _text("jsonschema") + _text("{}"))
         topic_records += _record(4, struct.pack("<HH", 99, 99) + _text("/log") + _text("json") + _sized(b""))

@@ -201,6 +201,8 @@ class BagReader:
         for storage in getattr(whole, "storages", [whole]):
             if isinstance(storage, McapReader) and _is_summary_partial(storage):
                 _scan(storage)
+        for storage in (whole, *getattr(whole, "storages", ())):
+            storage.connections = [_with_full_type(connection) for connection in storage.connections]
         if isinstance(whole, DirectoryReader) and whole.metadata.compression_mode != "message":
             return list(whole.storages)
         return [whole]
@@ -226,6 +228,18 @@ class BagReader:
         self._copies += copies
         self._is_damaged = self._is_damaged or not is_whole
         return copies, is_whole
+
+
+def _with_full_type(connection: Connection) -> Connection:
+    """With ``sensor_msgs/msg/Image`` where the file says ``sensor_msgs/Image``, as some tools write: one type.
+
+    Not of messages that are no CDR: ROS 1 has the short names, and other bytes.
+    """
+    assert isinstance(connection.ext, ConnectionExtRosbag2)
+    package, _, name = connection.msgtype.partition("/")
+    if connection.ext.serialization_format != "cdr" or not package or not name or "/" in name:
+        return connection
+    return connection._replace(msgtype=f"{package}/msg/{name}")
 
 
 def _is_summary_partial(storage: McapReader) -> bool:
