@@ -85,7 +85,29 @@ def test_an_index_is_not_needed_to_mix_topics(
     mixed = [one for pair in zip(messages, late, strict=True) for one in pair]
     write_mcap(tmp_path / "a.mcap", mixed, None, False)
     with BagReader(tmp_path / "a.mcap") as reader:
-        assert len(list(reader.messages())) == 2 * FRAMES
+        found = list(reader.messages())
+    assert found == [one for pair in zip(late, messages, strict=True) for one in pair]
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("compression", ["zstd", None])
+@pytest.mark.parametrize("indexed", [True, False])
+@pytest.mark.parametrize("foreign", [True, False])  # then it is read from a copy, in which chunks are taken apart
+def test_messages_come_by_time_whatever_their_order_in_the_file(
+    tmp_path: Path,
+    messages: list[BagMessage],
+    compression: str | None,
+    indexed: bool,
+    foreign: bool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    mixed = [messages[place] for place in (5, 0, 11, 3, 1, 2, 10, 4, 8, 9, 7, 6)]
+    write_mcap(tmp_path / "a.mcap", mixed, compression, indexed, foreign_channel=foreign)
+    assert seen(tmp_path / "a.mcap") == ALL
+    with BagReader(tmp_path / "a.mcap") as reader:
+        some = list(reader.messages(start_ns=messages[3].stamp_ns, stop_ns=messages[9].stamp_ns))
+        both = zip(reader.messages(), reader.messages(), strict=True)
+        assert some == messages[3:9] and all(one == other for one, other in both)
     assert caplog.messages == []
 
 

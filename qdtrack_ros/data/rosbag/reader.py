@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import logging
 import os
 import shutil
@@ -9,6 +10,7 @@ import tempfile
 import weakref
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -16,9 +18,10 @@ from typing import Any, NamedTuple
 from rosbags.interfaces import Connection, ConnectionExtRosbag2, QosDurability
 from rosbags.rosbag2 import Reader
 from rosbags.rosbag2.reader import DirectoryReader
-from rosbags.rosbag2.storage_mcap import McapReader, decompress
+from rosbags.rosbag2.storage_mcap import MAXSIZE, McapReader, decompress
 
 from qdtrack_ros.data.bag_repair import BAG_SUFFIXES, repair
+from qdtrack_ros.data.rosbag.mcap_index import LooseMessages
 from qdtrack_ros.data.rosbag.message_types import MessageTypes
 from qdtrack_ros.data.types import DataError
 
@@ -71,6 +74,7 @@ class BagReader:
         if not self.path.exists():
             raise DataError(f"{self.path}: no such bag")
         self._copies: list[Any] = []  # storages that ``repair`` made
+        self._loose: dict[Any, LooseMessages] = {}  # by storage, of MCAP files without an index
         self._is_damaged = False
         self.lost = 0
         try:
@@ -138,7 +142,7 @@ class BagReader:
             return
         given, is_whole = 0, start_ns is None and stop_ns is None
         try:
-            for connection, stamp_ns, data in _stream(storage, wanted, start_ns, stop_ns):
+            for connection, stamp_ns, data in self._stream(storage, wanted, start_ns, stop_ns):
                 given += 1
                 start_ns = stamp_ns + 1
                 yield BagMessage(connection.topic, stamp_ns, connection.msgtype, bytes(data))
@@ -160,6 +164,19 @@ class BagReader:
             self.lost += lost
             logger.warning("%s: %d of its %d messages are lost there", path, lost, promised)
         yield from self._messages_of(place, topics, start_ns, stop_ns)
+
+    def _stream(
+        self, storage: Any, wanted: list[Connection], start_ns: int | None, stop_ns: int | None
+    ) -> Iterator[tuple[Connection, int, bytes]]:
+        """Messages by time of recording."""
+        if storage not in self._loose:
+            return iter(storage.messages(wanted, start_ns, stop_ns))
+        loose = self._loose[storage].read(wanted, start_ns, stop_ns)
+        if not storage.chunks:
+            return loose
+        # Without limits, rosbags would leave out what is not of the times that its chunk says.
+        limits = (start_ns or 0, MAXSIZE if stop_ns is None else stop_ns)
+        return heapq.merge(storage.messages(wanted, *limits), loose, key=itemgetter(1))
 
     def _open(self) -> list[Any]:
         try:
@@ -201,6 +218,8 @@ class BagReader:
         for storage in getattr(whole, "storages", [whole]):
             if isinstance(storage, McapReader) and _is_summary_partial(storage):
                 _scan(storage)
+            if isinstance(storage, McapReader) and not storage.chunks:
+                self._loose[storage] = LooseMessages(storage)
         for storage in (whole, *getattr(whole, "storages", ())):
             storage.connections = [_with_full_type(connection) for connection in storage.connections]
         if isinstance(whole, DirectoryReader) and whole.metadata.compression_mode != "message":
@@ -270,15 +289,6 @@ def _scan(storage: McapReader) -> None:
     for chunk in storage.chunks:
         if not chunk.channel_count:  # rosbags passes over a chunk in which it counts none of the wanted channels
             chunk.channel_count.update(counts)
-
-
-def _stream(
-    storage: Any, wanted: list[Connection], start_ns: int | None, stop_ns: int | None
-) -> Iterator[tuple[Connection, int, bytes]]:
-    if isinstance(storage, McapReader) and not storage.chunks:
-        # Without an index, rosbags gives up at the first message that is older than the one before it.
-        return storage.messages_scan(wanted, start_ns, stop_ns)
-    return storage.messages(wanted, start_ns, stop_ns)
 
 
 def _close_in_process(pid: int, stack: ExitStack) -> None:
