@@ -38,11 +38,13 @@ def read_bag(path: str | os.PathLike[str], topic: str | None = None) -> Sequence
         topic: of type sensor_msgs/Image or CompressedImage; None takes the only one there is.
 
     Raises:
-        DataError: no such bag or topic, several topics to choose from, or none with images.
+        DataError: no such bag or topic, several topics to choose from, or none with images, or without any message.
     """
     with BagReader(path) as reader:
         name = _choose_topic(reader, topic)
         count = reader.topics[name].message_count
+        if count == 0:
+            raise DataError(_without_messages(reader, name))
         stamps = [header_stamp_ns(item.data) for item in islice(reader.messages([name]), RATE_SAMPLE)]
         label = f"{reader.path.stem}{name}"
         is_cut = reader.is_damaged
@@ -62,6 +64,14 @@ def _choose_topic(reader: BagReader, topic: str | None) -> str:
     if len(images) > 1:
         raise DataError(f"{reader.path}: topics with images: {', '.join(images)}; name one")
     return images[0]
+
+
+def _without_messages(reader: BagReader, name: str) -> str:
+    filled = [f"{other} ({item.message_count})" for other, item in reader.topics.items() if item.message_count]
+    return (
+        f"{reader.path}: topic {name} has 0 messages, expected at least one image; topics with messages: "
+        f"{', '.join(filled) or 'none'}. Record it while the camera publishes, or name another topic"
+    )
 
 
 def _frame_rate(stamps: list[int | None]) -> float | None:

@@ -1,6 +1,7 @@
 """What is left of damaged bag files (a killed recording, a full disk, a copy cut off), as readable files.
 
-MCAP files that are sound, but not of ROS alone, are made readable, too: rosbags refuses them for a topic of JSON.
+Files that are sound, but not as rosbag2 writes them, are made readable, too: rosbags refuses them for a topic of JSON,
+or for a QoS profile without one of its fields.
 
 Works from the published layouts of MCAP and of rosbag2's SQLite storage. Reading a copy that is whole again is simpler,
 and safer for the original, than reading around the damage.
@@ -16,7 +17,9 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
+
+import yaml
 
 from qdtrack_ros.data.types import DataError
 
@@ -29,6 +32,10 @@ _FOOTER_BYTES = 37  # with the magic that follows it
 _ROS_SCHEMAS = (b"ros2msg", b"ros2idl", b"omgidl", b"")
 _RECORD_HEADER = struct.Struct("<BQ")  # opcode, length of what follows
 _COPY_BYTES = 1 << 20
+_QOS_KEY = b"offered_qos_profiles"
+_NO_TIME = {"sec": 0, "nsec": 0}
+_QOS_TIMES = ("deadline", "lifespan", "liveliness_lease_duration")
+_QOS_DEFAULTS = {"depth": 0, "avoid_ros_namespace_conventions": False}  # enumerations that lack, rosbags takes itself
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +43,14 @@ Decompress = Callable[[bytes, str, int, int], bytes]
 """Content of an MCAP chunk from what is stored, name of the compression, size and checksum; raises when damaged."""
 
 
-def repair(path: Path, folder: Path, decompress: Decompress) -> Path:
+class Repaired(NamedTuple):
+    """A readable copy; ``is_whole`` says that nothing is missing from it: the file was sound, if not of ROS alone."""
+
+    path: Path
+    is_whole: bool
+
+
+def repair(path: Path, folder: Path, decompress: Decompress) -> Repaired:
     """Copy what can be read of a ``.mcap`` or ``.db3`` file into ``folder``, as a file of the same name.
 
     Args:
@@ -49,16 +63,15 @@ def repair(path: Path, folder: Path, decompress: Decompress) -> Path:
     """
     target = folder / path.name
     if path.suffix == ".mcap":
-        _repair_mcap(path, target, decompress)
-    elif path.suffix == ".db3":
+        return Repaired(target, _repair_mcap(path, target, decompress))
+    if path.suffix == ".db3":
         _repair_sqlite(path, target)
-    else:
-        raise DataError(f"{path}: damaged, and only .mcap and .db3 files can be repaired")
-    return target
+        return Repaired(target, False)
+    raise DataError(f"{path}: damaged, and only .mcap and .db3 files can be repaired")
 
 
-def _repair_mcap(path: Path, target: Path, decompress: Decompress) -> None:
-    """Keep the complete records before the damage, less the chunks that are damaged inside.
+def _repair_mcap(path: Path, target: Path, decompress: Decompress) -> bool:
+    """Keep the complete records before the damage, less the chunks that are damaged inside; whether there was none.
 
     What the summary repeats helps where the file has one: topics stand in the first chunk alone, and with the places of
     the chunks those behind damaged records are found. The copy is closed without an index, which readers then do
@@ -68,10 +81,11 @@ def _repair_mcap(path: Path, target: Path, decompress: Decompress) -> None:
     with path.open("rb") as source, target.open("wb") as copy:
         if source.read(len(_MCAP_MAGIC)) != _MCAP_MAGIC:
             raise DataError(f"{path}: not an MCAP file; its first bytes are another format's")
-        definitions, chunks = _summary(source, size)
+        summary = _summary(source, size)
+        definitions, chunks = summary or (b"", [])
         copy.write(_MCAP_MAGIC + _record(_MCAP_HEADER, _text(b"ros2") + _text(b"")) + definitions)
         source.seek(len(_MCAP_MAGIC))
-        records = 0
+        records, is_whole = 0, summary is not None
         while len(header := source.read(_RECORD_HEADER.size)) == _RECORD_HEADER.size:
             opcode, length = _RECORD_HEADER.unpack(header)
             start = source.tell() - _RECORD_HEADER.size
@@ -79,15 +93,19 @@ def _repair_mcap(path: Path, target: Path, decompress: Decompress) -> None:
             at_end = opcode in (0, _MCAP_FOOTER, _MCAP_DATA_END) or (records == 0) != (opcode == _MCAP_HEADER)
             if at_end or source.tell() + length > next_chunk:
                 if next_chunk == size:
+                    is_whole = is_whole and opcode in (_MCAP_FOOTER, _MCAP_DATA_END)
                     break
+                is_whole = False
                 logger.warning("%s: damaged records are left out: bytes %d to %d", path, start, next_chunk)
                 source.seek(next_chunk)
             elif opcode == _MCAP_HEADER:
                 source.seek(length, 1)
-            elif opcode == _MCAP_SCHEMA:
-                copy.write(_record(_MCAP_SCHEMA, _without_foreign(source.read(length))))
+            elif opcode in (_MCAP_SCHEMA, _MCAP_CHANNEL):
+                copy.write(_record(opcode, _readable(opcode, source.read(length))))
             elif opcode == _MCAP_CHUNK:
-                copy.write(_sound_chunk(path, source.read(length), decompress))
+                chunk = _sound_chunk(path, source.read(length), decompress)
+                is_whole = is_whole and chunk is not None
+                copy.write(chunk or b"")
             else:
                 copy.write(header)
                 _copy_bytes(source, copy, length)
@@ -97,51 +115,49 @@ def _repair_mcap(path: Path, target: Path, decompress: Decompress) -> None:
         copy.write(_RECORD_HEADER.pack(_MCAP_DATA_END, 4) + bytes(4))
         copy.write(_RECORD_HEADER.pack(_MCAP_FOOTER, 20) + bytes(20))
         copy.write(_MCAP_MAGIC)
+    return is_whole
 
 
-def _summary(source: BinaryIO, size: int) -> tuple[bytes, list[int]]:
+def _summary(source: BinaryIO, size: int) -> tuple[bytes, list[int]] | None:
     """Records of schemas and channels in the summary of an MCAP file, and where chunks begin, in order; none of a file
-    without a summary, or whose summary is damaged.
+    without a summary. None where the file was not closed, or its summary is damaged.
     """
     source.seek(max(0, size - _FOOTER_BYTES))
     end = source.read()
     footer = _RECORD_HEADER.pack(_MCAP_FOOTER, 20)
     if not (end.startswith(footer) and end.endswith(_MCAP_MAGIC)):
-        return b"", []
+        return None
     start, _, checksum = struct.unpack_from("<QQI", end, len(footer))
-    if not len(_MCAP_MAGIC) <= start <= size - _FOOTER_BYTES:
+    if start == 0:
         return b"", []
+    if not len(_MCAP_MAGIC) <= start <= size - _FOOTER_BYTES:
+        return None
     source.seek(start)
     content = source.read(size - _FOOTER_BYTES - start)
     if checksum not in (0, zlib.crc32(content + end[: len(footer) + 16])):
-        return b"", []
+        return None
     definitions, chunks = b"", []
     try:
         for opcode, record in _records(content):
-            if opcode == _MCAP_SCHEMA:
-                definitions += _record(opcode, _without_foreign(record))
-            elif opcode == _MCAP_CHANNEL:
-                definitions += _record(opcode, record)
+            if opcode in (_MCAP_SCHEMA, _MCAP_CHANNEL):
+                definitions += _record(opcode, _readable(opcode, record))
             elif opcode == _MCAP_CHUNK_INDEX:
                 chunks.append(int(struct.unpack_from("<QQQ", record)[2]))
     except struct.error:
-        return b"", []
+        return None
     return definitions, sorted(chunks)
 
 
-def _sound_chunk(path: Path, content: bytes, decompress: Decompress) -> bytes:
-    """A chunk as it is; its records one by one where it has schemas of others than ROS; nothing where it is damaged."""
+def _sound_chunk(path: Path, content: bytes, decompress: Decompress) -> bytes | None:
+    """A chunk as it is; its records one by one where rosbags refuses some; None where it is damaged."""
     try:
         _, _, size, checksum = struct.unpack_from("<QQQI", content)
         compression, place = _text_at(content, 28)
         unpacked = decompress(content[place + 8 :], compression.decode(), size, checksum)
-        records = [
-            (opcode, _without_foreign(record) if opcode == _MCAP_SCHEMA else record)
-            for opcode, record in _records(unpacked)
-        ]
+        records = [(opcode, _readable(opcode, record)) for opcode, record in _records(unpacked)]
     except Exception as error:  # whatever the damage leads to
         logger.warning("%s: a damaged chunk is left out: %s", path, error)
-        return b""
+        return None
     rewritten = b"".join(_record(opcode, record) for opcode, record in records)
     return _record(_MCAP_CHUNK, content) if rewritten == unpacked else rewritten
 
@@ -160,6 +176,36 @@ def _without_foreign(schema: bytes) -> bytes:
     name, place = _text_at(schema, 2)
     encoding, _ = _text_at(schema, place)
     return schema if encoding in _ROS_SCHEMAS else schema[:2] + _text(name) + _text(b"") + _text(b"")
+
+
+def _readable(opcode: int, record: bytes) -> bytes:
+    """The content of a record as rosbags takes it."""
+    if opcode == _MCAP_SCHEMA:
+        return _without_foreign(record)
+    return _with_whole_qos(record) if opcode == _MCAP_CHANNEL else record
+
+
+def _with_whole_qos(channel: bytes) -> bytes:
+    """The record of a channel with all fields of its QoS profiles."""
+    _, start = _text_at(channel, 4)  # its topic
+    _, start = _text_at(channel, start)  # and the encoding of its messages
+    pairs, _ = _text_at(channel, start)
+    place, metadata = 0, b""
+    while place < len(pairs):
+        key, place = _text_at(pairs, place)
+        value, place = _text_at(pairs, place)
+        metadata += _text(key) + _text(_whole_qos(value) if key == _QOS_KEY else value)
+    return channel[:start] + _text(metadata)
+
+
+def _whole_qos(profiles: bytes) -> bytes:
+    """QoS profiles (YAML) with all fields; as they are where they have them, none where they are something else."""
+    try:
+        found = yaml.safe_load(profiles)
+        whole = [_QOS_DEFAULTS | one | {key: _NO_TIME | (one.get(key) or {}) for key in _QOS_TIMES} for one in found]
+    except (yaml.YAMLError, TypeError, AttributeError):
+        return b""
+    return profiles if whole == found else yaml.safe_dump(whole).encode()
 
 
 def _record(opcode: int, content: bytes) -> bytes:
@@ -203,6 +249,10 @@ def _repair_sqlite(path: Path, target: Path) -> None:
         for name, statement in tables:
             copy.execute(statement)
             _copy_rows(source, copy, str(name))
+        with contextlib.suppress(sqlite3.OperationalError):  # older than QoS profiles
+            for row, profiles in copy.execute("SELECT rowid, offered_qos_profiles FROM topics").fetchall():
+                whole = _whole_qos(str(profiles).encode()).decode()
+                copy.execute("UPDATE topics SET offered_qos_profiles = ? WHERE rowid = ?", (whole, row))
         copy.commit()
     except sqlite3.DatabaseError as error:
         raise DataError(f"{path}: damaged ({error}); nothing can be read") from error

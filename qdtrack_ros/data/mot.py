@@ -7,9 +7,10 @@ the names of its classes, a line each, which column 8 counts from 1.
 from __future__ import annotations
 
 import configparser
+import operator
 import os
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,9 @@ MOT_CLASSES = {
     13: "crowd",
 }
 CROWD_CLASS = 13
+LABELS = "labels.txt"
+# Columns 8 to 10 of VisDrone: ignored regions, 10 classes, others; whether cut by the edge; how much hidden.
+_VISDRONE_VALUES = (frozenset(map(str, range(12))), frozenset("01"), frozenset("012"))
 
 
 def read_mot_sequence(
@@ -47,7 +51,8 @@ def read_mot_sequence(
     (test sets): then no annotations; or ``seqinfo.ini`` (labelling tools): then the frame rate is unknown. Column 7 is
     a flag (0 = ignore). Rows of nine columns carry class and visibility (MOT16 and later), of eight the class; other
     rows are MOT15 ones, where world coordinates follow.
-    Boxes are taken as written, as the benchmark's own tools do.
+    VisDrone's rows, which have the class in place of these, are refused. Boxes are taken as written, as the benchmark's
+    own tools do.
 
     Args:
         folder: holds ``seqinfo.ini`` or the ground truth.
@@ -96,9 +101,11 @@ def _read_rows(path: Path, frame_count: int, classes: Mapping[int, str] | None) 
     """Rows by frame; without classes they are tracks."""
     rows = Rows(path, ",")
     frames: defaultdict[int, list[Annotation]] = defaultdict(list)
+    ends: set[tuple[str, ...] | None] = set()  # of the rows, after the flag, where they can be VisDrone's
     for line, fields in rows:
         if not fields[-1]:  # a comma at the end of the row, which the benchmark's own tools pass over
             fields.pop()
+        ends.add(_visdrone_end(fields))
         try:
             index, annotation = _parse_row(fields, frame_count, classes)
             if classes is None and annotation.instance_id is None:
@@ -108,7 +115,29 @@ def _read_rows(path: Path, frame_count: int, classes: Mapping[int, str] | None) 
         except RowError as error:
             rows.fault(line, str(error))
     rows.close()
+    if classes is MOT_CLASSES and _is_visdrone(ends):
+        raise DataError(
+            f"{path}: rows end with VisDrone's category, truncation and occlusion, where MOT15 has world coordinates; "
+            "expected nine columns, the last two class and visibility, with the names of classes 1, 2, ... in "
+            f"{path.parent / LABELS}, a line each"
+        )
     return [tuple(frames.get(index, ())) for index in range(frame_count)]
+
+
+def _visdrone_end(fields: list[str]) -> tuple[str, ...] | None:
+    """Columns 8 to 10 of a row that can be VisDrone's, else None."""
+    end = tuple(fields[7:])
+    return end if len(end) == 3 and all(map(operator.contains, _VISDRONE_VALUES, end)) else None
+
+
+def _is_visdrone(ends: Collection[tuple[str, ...] | None]) -> bool:
+    """Whether a file is VisDrone's, by the different ends of its rows; False where all are pedestrians.
+
+    World coordinates are -1 throughout, or measured, and then not whole numbers from so few; those that are the same in
+    every row say nothing.
+    """
+    categories = {end[0] for end in ends if end is not None}
+    return None not in ends and len(ends) > 1 and categories != {"1"}
 
 
 def own_classes(folder: Path) -> tuple[str, ...] | None:
@@ -117,7 +146,7 @@ def own_classes(folder: Path) -> tuple[str, ...] | None:
     Raises:
         DataError: the file holds a name twice, or none.
     """
-    path = folder / "labels.txt"
+    path = folder / LABELS
     if not path.is_file():
         return None
     names = tuple(row.strip() for _, row in text_lines(path))

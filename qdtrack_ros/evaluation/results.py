@@ -209,12 +209,14 @@ def read_results(path: Path) -> list[RecordedSequence]:
     """Read what ``write_results`` wrote.
 
     Raises:
-        DataError: it is no such file, or it is damaged.
-        OSError: it cannot be read.
+        DataError: it cannot be read, is no such file, or is damaged.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         found = content.get("format") if isinstance(content, dict) else None
+    except OSError as error:
+        what = f"cannot be read ({error.strerror}); expected a results.json of `qdtrack evaluate --json`"
+        raise DataError(f"{path}: {what}") from error
     except ValueError as error:
         raise DataError(f"{path}: not JSON ({error}); expected a results.json of `qdtrack evaluate`") from error
     if found != FORMAT:

@@ -50,4 +50,9 @@ def test_files_of_another_kind_are_refused(tmp_path: Path, capsys: pytest.Captur
     assert cli.main(["compare", str(path), str(path)]) == 1
     assert "qdtrack results 1" in capsys.readouterr().err
     assert cli.main(["compare", str(tmp_path / "none.json"), str(path)]) == 1
-    assert "none.json" in capsys.readouterr().err
+    assert capsys.readouterr().err == (
+        f"qdtrack compare: error: {tmp_path / 'none.json'}: cannot be read (No such file or directory); expected a "
+        "results.json of `qdtrack evaluate --json`\n"
+    )
+    assert cli.main(["compare", str(tmp_path), str(path)]) == 1
+    assert "cannot be read (Is a directory)" in capsys.readouterr().err

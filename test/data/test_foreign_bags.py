@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
-from qdtrack_ros.data.types import Frame, Sequence
+from qdtrack_ros.data.types import DataError, Frame, Sequence
 
 pytest.importorskip("rosbags")
 
-from foreign_bags import write_mcap, write_metadata, write_sqlite, zstd  # noqa: E402
+from foreign_bags import QOS, write_mcap, write_metadata, write_sqlite, zstd  # noqa: E402
 
 from qdtrack_ros.data.bag_images import write_video_as_bag  # noqa: E402
 from qdtrack_ros.data.rosbag import BagMessage, BagReader  # noqa: E402
@@ -84,7 +85,29 @@ def test_an_index_is_not_needed_to_mix_topics(
     mixed = [one for pair in zip(messages, late, strict=True) for one in pair]
     write_mcap(tmp_path / "a.mcap", mixed, None, False)
     with BagReader(tmp_path / "a.mcap") as reader:
-        assert len(list(reader.messages())) == 2 * FRAMES
+        found = list(reader.messages())
+    assert found == [one for pair in zip(late, messages, strict=True) for one in pair]
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("compression", ["zstd", None])
+@pytest.mark.parametrize("indexed", [True, False])
+@pytest.mark.parametrize("foreign", [True, False])  # then it is read from a copy, in which chunks are taken apart
+def test_messages_come_by_time_whatever_their_order_in_the_file(
+    tmp_path: Path,
+    messages: list[BagMessage],
+    compression: str | None,
+    indexed: bool,
+    foreign: bool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    mixed = [messages[place] for place in (5, 0, 11, 3, 1, 2, 10, 4, 8, 9, 7, 6)]
+    write_mcap(tmp_path / "a.mcap", mixed, compression, indexed, foreign_channel=foreign)
+    assert seen(tmp_path / "a.mcap") == ALL
+    with BagReader(tmp_path / "a.mcap") as reader:
+        some = list(reader.messages(start_ns=messages[3].stamp_ns, stop_ns=messages[9].stamp_ns))
+        both = zip(reader.messages(), reader.messages(), strict=True)
+        assert some == messages[3:9] and all(one == other for one, other in both)
     assert caplog.messages == []
 
 
@@ -151,11 +174,89 @@ def test_metadata_that_was_made_anew(
 @pytest.mark.parametrize(("profile", "foreign"), [("", False), ("ros2", True), ("", True)])
 @pytest.mark.parametrize("compression", ["zstd", None])
 @pytest.mark.parametrize("indexed", [True, False])
+@pytest.mark.parametrize("in_folder", [True, False])
 def test_mcap_that_is_not_of_ros_alone(
-    tmp_path: Path, messages: list[BagMessage], profile: str, foreign: bool, compression: str | None, indexed: bool
+    tmp_path: Path,
+    messages: list[BagMessage],
+    profile: str,
+    foreign: bool,
+    compression: str | None,
+    indexed: bool,
+    in_folder: bool,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     write_mcap(tmp_path / "a.mcap", messages, compression, indexed, profile, foreign)
+    write_metadata(tmp_path, messages, ["a.mcap"], 8, "mcap")
+    path = tmp_path if in_folder else tmp_path / "a.mcap"
+    assert seen(path) == ALL
+    assert caplog.messages == [] and not open_source(path).is_cut
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3", "mcap in a folder", "sqlite3 in a folder"])
+def test_short_names_of_types(
+    tmp_path: Path, messages: list[BagMessage], storage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    short = [message._replace(type_name="sensor_msgs/Image") for message in messages]
+    kind, _, in_folder = storage.partition(" ")
+    file = "a.mcap" if kind == "mcap" else "a.db3"
+    (write_mcap if kind == "mcap" else write_sqlite)(tmp_path / file, short)
+    if in_folder:
+        write_metadata(tmp_path, short, [file], 8, kind)
+    path = tmp_path if in_folder else tmp_path / file
+    assert seen(path) == ALL and caplog.messages == []
+    with BagReader(path) as reader:
+        assert {message.type_name for message in reader.messages()} == {"sensor_msgs/msg/Image"}
+
+
+def test_short_names_of_ros_1_are_another_format(tmp_path: Path, messages: list[BagMessage]) -> None:
+    short = [message._replace(type_name="sensor_msgs/Image") for message in messages]
+    write_mcap(tmp_path / "a.mcap", short, encoding="ros1")
+    with pytest.raises(DataError, match=r"its topics: /camera/image_raw \(sensor_msgs/Image\)"):
+        open_source(tmp_path / "a.mcap")
+
+
+@pytest.mark.parametrize("lacking", ["depth", "deadline", "nsec", "avoid_ros_namespace_conventions", "durability"])
+@pytest.mark.parametrize("compression", ["zstd", None])
+@pytest.mark.parametrize("indexed", [True, False])
+def test_qos_without_a_field(
+    tmp_path: Path,
+    messages: list[BagMessage],
+    lacking: str,
+    compression: str | None,
+    indexed: bool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    profile = yaml.safe_load(QOS)[0] | {"durability": 1}  # transient local
+    del (profile if lacking in profile else profile["lifespan"])[lacking]
+    write_mcap(tmp_path / "a.mcap", messages, compression, indexed, qos=yaml.safe_dump([profile]))
+    assert seen(tmp_path / "a.mcap") == ALL and caplog.messages == []
+    with BagReader(tmp_path / "a.mcap") as reader:
+        assert reader.topics["/camera/image_raw"].latched == (lacking != "durability")
+
+
+def test_qos_without_a_field_in_sqlite(tmp_path: Path, messages: list[BagMessage]) -> None:
+    write_sqlite(tmp_path / "a.db3", messages, qos="[{durability: 1}]")
+    assert seen(tmp_path / "a.db3") == ALL
+    with BagReader(tmp_path / "a.db3") as reader:
+        assert reader.topics["/camera/image_raw"].latched
+
+
+@pytest.mark.parametrize("qos", ["reliable", "- best effort", "history: 1", "[", "3"])
+def test_qos_that_is_none(
+    tmp_path: Path, messages: list[BagMessage], qos: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_mcap(tmp_path / "a.mcap", messages, qos=qos)
+    assert seen(tmp_path / "a.mcap") == ALL and caplog.messages == []
+
+
+@pytest.mark.parametrize("end", [-1, -40, -200])
+def test_damage_is_told_of_an_mcap_that_is_not_of_ros_alone(
+    tmp_path: Path, messages: list[BagMessage], end: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_mcap(tmp_path / "a.mcap", messages, "zstd", True, "")
+    (tmp_path / "a.mcap").write_bytes((tmp_path / "a.mcap").read_bytes()[:end])
     assert seen(tmp_path / "a.mcap") == ALL
+    assert "damaged" in caplog.text and open_source(tmp_path / "a.mcap").is_cut
 
 
 @pytest.mark.parametrize("indexed", [True, False])

@@ -102,6 +102,24 @@ def test_a_row_of_eight_columns_ends_with_its_class(tmp_path: Path):
     ]
 
 
+@pytest.mark.parametrize(
+    "rows", ["1,1,0,0,5,5,1,4,0,0\n1,2,0,0,5,5,1,4,1,2\n", "1,1,0,0,5,5,0,0,0,0\n1,2,0,0,5,5,1,1,0,1\n"]
+)
+def test_rows_of_visdrone_are_not_taken_for_pedestrians(tmp_path: Path, rows: str) -> None:
+    with pytest.raises(DataError, match=r"gt\.txt: rows end with VisDrone's category, .*labels\.txt, a line each"):
+        read_mot_sequence(make(tmp_path / "a", rows))
+    assert len(read_mot_results(tmp_path / "a" / "gt" / "gt.txt", 3)[0]) == 2  # in tracks nobody looks there
+
+
+@pytest.mark.parametrize(
+    "ends", [["-1,-1,-1"] * 2, ["0,0,0"] * 2, ["4.5,1,0", "4,0,0"], ["-4,1,0", "4,0,0"], ["1,0,0", "1,1,2"]]
+)
+def test_rows_that_may_end_with_world_coordinates_are_of_pedestrians(tmp_path: Path, ends: list[str]) -> None:
+    rows = "".join(f"1,{number},0,0,5,5,1,{end}\n" for number, end in enumerate(ends))
+    found = read_mot_sequence(make(tmp_path / "a", rows)).frames[0].annotations
+    assert [row.label for row in found] == ["pedestrian"] * 2
+
+
 def test_pictures_with_any_names_count_by_position(tmp_path: Path):
     sequence = read_mot_sequence(make(tmp_path / "a", "", pictures="street-{}.bmp"))
     assert [int(frame.load()[0, 0, 0]) for frame in sequence.frames] == [10, 20, 30]

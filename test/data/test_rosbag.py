@@ -202,6 +202,15 @@ def test_topics_that_hold_no_images_are_named_with_their_types(tmp_path: Path) -
         read_bag(tmp_path / "bag")
 
 
+def test_a_topic_that_nothing_was_recorded_of_is_named(tmp_path: Path, storage: str) -> None:
+    with BagWriter(tmp_path / "bag", storage) as writer:
+        writer.add_topic("/front", "sensor_msgs/msg/Image")
+        writer.add("/chatter", "std_msgs/msg/String", writer.types.new("std_msgs/msg/String", data="x"), START_NS)
+    message = r"topic /front has 0 messages, expected at least one image; topics with messages: /chatter \(1\)\. Record"
+    with pytest.raises(DataError, match=message):
+        open_source(tmp_path / "bag")
+
+
 def test_bag_appears_whole_or_not_at_all(tmp_path: Path, storage: str):
     def frames() -> Iterable[Frame]:
         yield video().frames[0]

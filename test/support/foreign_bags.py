@@ -49,6 +49,8 @@ def write_mcap(
     profile: str = "ros2",
     foreign_channel: bool = False,
     left_out: Collection[str] = (),
+    qos: str = QOS,
+    encoding: str = "cdr",
 ) -> None:
     """One MCAP file; schemas and channels stand before the first message, and again in the summary.
 
@@ -60,14 +62,16 @@ def write_mcap(
         profile: in the header.
         foreign_channel: a topic of JSON beside those of ROS.
         left_out: what the summary lacks: "schemas", "channels", "statistics"; and "message indexes" of the chunks.
+        qos: profiles of every channel.
+        encoding: of the messages, as the channels name it.
     """
     topics = {message.topic: message.type_name for message in messages}
     schemas, topic_records, channels = b"", b"", {}
     for number, (topic, kind) in enumerate(topics.items(), start=1):
         channels[topic] = number
         schemas += _record(3, struct.pack("<H", number) + _text(kind) + _text("ros2msg") + _text(""))
-        qos = _text("offered_qos_profiles") + _text(QOS)
-        topic_records += _record(4, struct.pack("<HH", number, number) + _text(topic) + _text("cdr") + _sized(qos))
+        pairs = _text("note") + _text("") + _text("offered_qos_profiles") + _text(qos)
+        topic_records += _record(4, struct.pack("<HH", number, number) + _text(topic) + _text(encoding) + _sized(pairs))
     if foreign_channel:
         schemas += _record(3, struct.pack("<H", 99) + _text("foxglove.Log") + _text("jsonschema") + _text("{}"))
         topic_records += _record(4, struct.pack("<HH", 99, 99) + _text("/log") + _text("json") + _sized(b""))
@@ -117,18 +121,20 @@ def write_mcap(
     path.write_bytes(out)
 
 
-def write_sqlite(path: Path, messages: Sequence[BagMessage], with_qos: bool = True, packed: bool = False) -> None:
+def write_sqlite(
+    path: Path, messages: Sequence[BagMessage], with_qos: bool = True, packed: bool = False, qos: str = QOS
+) -> None:
     """One SQLite file in the schema of Foxy to Humble; without QoS profiles that of Dashing and Eloquent."""
     topics = {message.topic: message.type_name for message in messages}
     database = sqlite3.connect(path)
-    qos = ", offered_qos_profiles TEXT NOT NULL" if with_qos else ""
+    column = ", offered_qos_profiles TEXT NOT NULL" if with_qos else ""
     database.execute(
-        f"CREATE TABLE topics(id INTEGER PRIMARY KEY, name TEXT, type TEXT, serialization_format TEXT{qos})"
+        f"CREATE TABLE topics(id INTEGER PRIMARY KEY, name TEXT, type TEXT, serialization_format TEXT{column})"
     )
     database.execute("CREATE TABLE messages(id INTEGER PRIMARY KEY, topic_id INTEGER, timestamp INTEGER, data BLOB)")
     numbers = {topic: number for number, topic in enumerate(topics, start=1)}
     for topic, number in numbers.items():
-        row = (number, topic, topics[topic], "cdr", *([QOS] if with_qos else []))
+        row = (number, topic, topics[topic], "cdr", *([qos] if with_qos else []))
         database.execute(f"INSERT INTO topics VALUES ({','.join('?' * len(row))})", row)
     for message in messages:
         data = zstd.compress(message.data) if packed else message.data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import logging
 import os
 import shutil
@@ -9,6 +10,7 @@ import tempfile
 import weakref
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -16,9 +18,10 @@ from typing import Any, NamedTuple
 from rosbags.interfaces import Connection, ConnectionExtRosbag2, QosDurability
 from rosbags.rosbag2 import Reader
 from rosbags.rosbag2.reader import DirectoryReader
-from rosbags.rosbag2.storage_mcap import McapReader, decompress
+from rosbags.rosbag2.storage_mcap import MAXSIZE, McapReader, decompress
 
 from qdtrack_ros.data.bag_repair import BAG_SUFFIXES, repair
+from qdtrack_ros.data.rosbag.mcap_index import LooseMessages
 from qdtrack_ros.data.rosbag.message_types import MessageTypes
 from qdtrack_ros.data.types import DataError
 
@@ -51,7 +54,8 @@ class BagTopic(NamedTuple):
 class BagReader:
     """A bag: a rosbag2 folder, or one of its ``.mcap`` or ``.db3`` files. A context manager.
 
-    Of a damaged bag what can be read is read; a warning says what is wrong.
+    Of a damaged bag what can be read is read; a warning says what is wrong. A sound MCAP file that rosbags refuses, as
+    one with topics of JSON beside those of ROS, is read without a warning.
 
     Attributes:
         path: of the bag.
@@ -69,7 +73,9 @@ class BagReader:
         weakref.finalize(self, _close_in_process, os.getpid(), self._stack)
         if not self.path.exists():
             raise DataError(f"{self.path}: no such bag")
-        self._copies: list[Any] = []  # repaired storages
+        self._copies: list[Any] = []  # storages that ``repair`` made
+        self._loose: dict[Any, LooseMessages] = {}  # by storage, of MCAP files without an index
+        self._is_damaged = False
         self.lost = 0
         try:
             self._storages = self._open()
@@ -96,8 +102,8 @@ class BagReader:
 
     @property
     def is_damaged(self) -> bool:
-        """Whether files were repaired, so that messages may be missing."""
-        return bool(self._copies)
+        """Whether files were repaired in which messages may be missing."""
+        return self._is_damaged
 
     @property
     def topics(self) -> dict[str, BagTopic]:
@@ -136,7 +142,7 @@ class BagReader:
             return
         given, is_whole = 0, start_ns is None and stop_ns is None
         try:
-            for connection, stamp_ns, data in _stream(storage, wanted, start_ns, stop_ns):
+            for connection, stamp_ns, data in self._stream(storage, wanted, start_ns, stop_ns):
                 given += 1
                 start_ns = stamp_ns + 1
                 yield BagMessage(connection.topic, stamp_ns, connection.msgtype, bytes(data))
@@ -147,7 +153,7 @@ class BagReader:
         if storage in self._copies or path.suffix not in BAG_SUFFIXES:
             return
         try:
-            (self._storages[place],) = self._open_repaired(path)
+            (self._storages[place],), _ = self._open_repaired(path)
         except Exception as error:
             logger.warning("%s: nothing beyond the damage can be read: %s", path, error)
             return
@@ -159,24 +165,41 @@ class BagReader:
             logger.warning("%s: %d of its %d messages are lost there", path, lost, promised)
         yield from self._messages_of(place, topics, start_ns, stop_ns)
 
+    def _stream(
+        self, storage: Any, wanted: list[Connection], start_ns: int | None, stop_ns: int | None
+    ) -> Iterator[tuple[Connection, int, bytes]]:
+        """Messages by time of recording."""
+        if storage not in self._loose:
+            return iter(storage.messages(wanted, start_ns, stop_ns))
+        loose = self._loose[storage].read(wanted, start_ns, stop_ns)
+        if not storage.chunks:
+            return loose
+        # Without limits, rosbags would leave out what is not of the times that its chunk says.
+        limits = (start_ns or 0, MAXSIZE if stop_ns is None else stop_ns)
+        return heapq.merge(storage.messages(wanted, *limits), loose, key=itemgetter(1))
+
     def _open(self) -> list[Any]:
         try:
             return self._open_one(self.path)
         except Exception as error:
-            logger.warning("%s: damaged (%s); reading what is left", self.path, error)
+            fault = str(error)  # the error itself would keep the reader, and its files, from being let go
         if self.path.is_file():
             files = [self.path]
         else:
             files = sorted((item for item in self.path.iterdir() if item.suffix in BAG_SUFFIXES), key=_file_order)
         if not files:
             raise DataError(f"{self.path}: not a bag; expected a folder with {METADATA}, or .mcap or .db3 files")
-        storages, faults = [], []
+        storages, faults, is_explained = [], [], False
         for file in files:
             try:
-                storages += self._open_damaged(file)
+                found, is_foreign = self._open_damaged(file, fault)
+                storages += found
+                is_explained = is_explained or is_foreign
             except Exception as error:
                 faults.append(str(error))
                 logger.warning("%s: left out: %s", file, error)
+        if self.path.is_dir() and not is_explained:
+            logger.warning("%s: damaged (%s); reading what is left", self.path, fault)
         if not storages:
             raise DataError(f"{self.path}: nothing can be read: {'; '.join(faults)}")
         return storages
@@ -195,24 +218,47 @@ class BagReader:
         for storage in getattr(whole, "storages", [whole]):
             if isinstance(storage, McapReader) and _is_summary_partial(storage):
                 _scan(storage)
+            if isinstance(storage, McapReader) and not storage.chunks:
+                self._loose[storage] = LooseMessages(storage)
+        for storage in (whole, *getattr(whole, "storages", ())):
+            storage.connections = [_with_full_type(connection) for connection in storage.connections]
         if isinstance(whole, DirectoryReader) and whole.metadata.compression_mode != "message":
             return list(whole.storages)
         return [whole]
 
-    def _open_damaged(self, file: Path) -> list[Any]:
+    def _open_damaged(self, file: Path, fault: str) -> tuple[list[Any], bool]:
+        """A file of a bag that cannot be opened as it is for ``fault``; and whether it is only not of ROS alone."""
         if file != self.path:  # the folder may be all that is damaged
             try:
-                return self._open_one(file)
+                return self._open_one(file), False
             except Exception as error:
-                logger.warning("%s: damaged (%s); reading what is left", file, error)
-        return self._open_repaired(file)
+                fault = str(error)
+        storages, is_whole = self._open_repaired(file)
+        if not is_whole:
+            logger.warning("%s: damaged (%s); reading what is left", file, fault)
+        return storages, is_whole
 
-    def _open_repaired(self, file: Path) -> list[Any]:
+    def _open_repaired(self, file: Path) -> tuple[list[Any], bool]:
+        """The storages of a readable copy, and whether it is whole."""
         folder = tempfile.mkdtemp(prefix="qdtrack-bag-")
         self._stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        copies = self._open_one(repair(file, Path(folder), decompress))
+        copy, is_whole = repair(file, Path(folder), decompress)
+        copies = self._open_one(copy)
         self._copies += copies
-        return copies
+        self._is_damaged = self._is_damaged or not is_whole
+        return copies, is_whole
+
+
+def _with_full_type(connection: Connection) -> Connection:
+    """With ``sensor_msgs/msg/Image`` where the file says ``sensor_msgs/Image``, as some tools write: one type.
+
+    Not of messages that are no CDR: ROS 1 has the short names, and other bytes.
+    """
+    assert isinstance(connection.ext, ConnectionExtRosbag2)
+    package, _, name = connection.msgtype.partition("/")
+    if connection.ext.serialization_format != "cdr" or not package or not name or "/" in name:
+        return connection
+    return connection._replace(msgtype=f"{package}/msg/{name}")
 
 
 def _is_summary_partial(storage: McapReader) -> bool:
@@ -243,15 +289,6 @@ def _scan(storage: McapReader) -> None:
     for chunk in storage.chunks:
         if not chunk.channel_count:  # rosbags passes over a chunk in which it counts none of the wanted channels
             chunk.channel_count.update(counts)
-
-
-def _stream(
-    storage: Any, wanted: list[Connection], start_ns: int | None, stop_ns: int | None
-) -> Iterator[tuple[Connection, int, bytes]]:
-    if isinstance(storage, McapReader) and not storage.chunks:
-        # Without an index, rosbags gives up at the first message that is older than the one before it.
-        return storage.messages_scan(wanted, start_ns, stop_ns)
-    return storage.messages(wanted, start_ns, stop_ns)
 
 
 def _close_in_process(pid: int, stack: ExitStack) -> None:
