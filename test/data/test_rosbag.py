@@ -272,6 +272,8 @@ def test_cut_off_file_gives_what_is_left(
     assert len(sequence.frames) == len(found)
     assert int(sequence.frames[50].load()[0, 0, 0]) == 50
     assert "reading what is left" in caplog.text
+    told = f"{300 - len(found)} of the 300 messages of /camera/image_raw are lost, by the count of metadata.yaml"
+    assert (told in caplog.text) == with_metadata
     assert file.read_bytes() == whole[: len(whole) * 6 // 10]  # the original stays as it is
 
 

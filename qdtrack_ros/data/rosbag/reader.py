@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
+import yaml
 from rosbags.interfaces import Connection, ConnectionExtRosbag2, QosDurability
 from rosbags.rosbag2 import Reader
 from rosbags.rosbag2.reader import DirectoryReader
@@ -82,6 +83,8 @@ class BagReader:
             for storage in self._storages:
                 for connection in storage.connections:
                     self.types.add_from_bag(connection)
+            if self.is_damaged:
+                self._tell_losses()
         except BaseException:
             self.close()
             raise
@@ -99,6 +102,14 @@ class BagReader:
     def close(self) -> None:
         """Close the files; repaired copies are deleted."""
         self._stack.close()
+
+    def _tell_losses(self) -> None:
+        there = self.topics
+        for topic, promised in _promised(self.path).items():
+            left = there[topic].message_count if topic in there else 0
+            if left < promised:
+                text = "%s: %d of the %d messages of %s are lost, by the count of %s"
+                logger.warning(text, self.path, promised - left, promised, topic, METADATA)
 
     @property
     def is_damaged(self) -> bool:
@@ -247,6 +258,16 @@ class BagReader:
         self._copies += copies
         self._is_damaged = self._is_damaged or not is_whole
         return copies, is_whole
+
+
+def _promised(folder: Path) -> dict[str, int]:
+    """Messages by topic that the metadata of a bag count; none where they are missing, or damaged."""
+    try:
+        content = yaml.safe_load((folder / METADATA).read_text(encoding="utf-8"))
+        topics = content["rosbag2_bagfile_information"]["topics_with_message_count"]
+        return {str(topic["topic_metadata"]["name"]): int(topic["message_count"]) for topic in topics}
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
+        return {}
 
 
 def _with_full_type(connection: Connection) -> Connection:
