@@ -102,7 +102,10 @@ class OpenVinoGraph:
             self._running += 1
         try:
             idle = self._idle[way]
-            request = idle.pop() if idle else self._ways[way].create_infer_request()
+            try:
+                request = idle.pop()
+            except IndexError:
+                request = self._ways[way].create_infer_request()
             request.infer([images, sizes], share_inputs=True)
             packed: npt.NDArray[np.float32] = request.get_output_tensor().data.copy()
             idle.append(request)

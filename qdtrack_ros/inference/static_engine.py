@@ -210,7 +210,10 @@ class StaticEngine:
             return self._detect_shapeless(images, slots, found)
         start = time.perf_counter()
         canvas = slots[0].canvas
-        batch = loaded.inputs.pop() if loaded.inputs else np.zeros((loaded.batch, *canvas, 3), np.uint8)
+        try:
+            batch = loaded.inputs.pop()
+        except IndexError:
+            batch = np.zeros((loaded.batch, *canvas, 3), np.uint8)
         sizes = np.full((loaded.batch, 2), canvas, np.float32)  # a place without a picture gives a result for nobody
         for place, size, slot in zip(batch, sizes, slots, strict=False):
             place[: slot.size[0], : slot.size[1]] = resized(images[slot.picture], slot.size)
