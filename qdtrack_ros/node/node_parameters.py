@@ -30,7 +30,7 @@ class NodeParameters:
     Args:
         node: to declare them on.
         specs: what to declare.
-        is_unconfigured: whether parameters of the kind `unconfigured` may change now.
+        remedy: what to do before parameters of the kind `unconfigured` can change; empty when they can now.
         refuse: further checks on the values as they would become; returns a reason, or None.
         apply: called after a change with the values as they are now.
 
@@ -42,13 +42,13 @@ class NodeParameters:
         self,
         node: Node,
         specs: ParameterSpecs,
-        is_unconfigured: Callable[[], bool],
+        remedy: Callable[[], str],
         refuse: Callable[[Values], str | None],
         apply: Callable[[Values], None],
     ) -> None:
         self._node = node
         self._specs = specs
-        self._is_unconfigured = is_unconfigured
+        self._remedy = remedy
         self._refuse = refuse
         self._apply = apply
         self._declared: dict[str, ParameterSpec] = {}
@@ -131,7 +131,7 @@ class NodeParameters:
             if spec is None:
                 continue
             value = _plain(parameter.value)
-            reason = refuse_change(spec, value, self._is_unconfigured())
+            reason = refuse_change(spec, value, self._remedy())
             if reason:
                 return SetParametersResult(successful=False, reason=reason)
             changed[parameter.name] = value

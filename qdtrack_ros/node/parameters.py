@@ -126,12 +126,18 @@ def load_specs(path: Path | None = None) -> ParameterSpecs:
     return ParameterSpecs(**{section: _section(content[section]) for section in ("node", "camera")})
 
 
-def refuse_change(spec: ParameterSpec, value: Any, unconfigured: bool) -> str | None:
-    """Why a running node cannot take `value` for this parameter now; None when it can."""
+def refuse_change(spec: ParameterSpec, value: Any, remedy: str) -> str | None:
+    """Why a running node cannot take `value` for this parameter now; None when it can.
+
+    Args:
+        spec: of the parameter.
+        value: it would take.
+        remedy: what to do before parameters of the kind `unconfigured` can change; empty when they can now.
+    """
     if spec.change == STARTUP:
         return f"{spec.name} can only be given when the node starts"
-    if spec.change == UNCONFIGURED and not unconfigured:
-        return f"{spec.name} can only change while the node is unconfigured; run the lifecycle transition cleanup first"
+    if spec.change == UNCONFIGURED and remedy:
+        return f"{spec.name} can only change while the node is unconfigured; {remedy}"
     return spec.refuse(value)
 
 

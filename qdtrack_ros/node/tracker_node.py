@@ -69,7 +69,7 @@ class TrackerNode(LifecycleNode):
         self._throttle = LogThrottle()
         self._severities: dict[str, Severity] = {}  # of the kinds of reports
         self._declared = NodeParameters(
-            self, load_specs(), self._is_unconfigured, self._refuse_values, self._apply_values
+            self, load_specs(), self._before_changing_the_model, self._refuse_values, self._apply_values
         )
         # The worker may not touch the lifecycle: it wakes the executor, which does.
         self._fault_signal = self.create_guard_condition(self._on_engine_fault)
@@ -101,7 +101,7 @@ class TrackerNode(LifecycleNode):
         """The service ~/change_state."""
         wanted = request.transition
         configure = wanted.label == "configure" if wanted.label else wanted.id == Transition.TRANSITION_CONFIGURE
-        if configure and self._loading is not None:
+        if configure and self._loading is not None and not self._finalized:
             self.get_logger().warning("configure is refused: the model is being loaded already")
             return response
         if configure and self._is_unconfigured():
@@ -372,6 +372,16 @@ class TrackerNode(LifecycleNode):
     def _is_unconfigured(self) -> bool:
         return self._pipeline is None and self._loading is None and not self._finalized
 
+    def _before_changing_the_model(self) -> str:
+        """What to do before model and cameras can change; empty when they can now."""
+        if self._is_unconfigured():
+            return ""
+        if self._finalized:
+            return "start the node anew"
+        if self._loading is not None:
+            return "wait until the model is loaded, then run the lifecycle transition cleanup"
+        return "run the lifecycle transition cleanup first"
+
     def _refuse_values(self, values: Mapping[str, Any]) -> str | None:
         if self._pipeline is None:
             return None
@@ -395,6 +405,8 @@ class TrackerNode(LifecycleNode):
             try:
                 if self._finalized:
                     raise RuntimeError("the node is shut down: start it anew")
+                if self._loading is not None:
+                    raise RuntimeError("the node is not configured yet: the model is being loaded")
                 if self._pipeline is None:
                     raise RuntimeError(f"the node is not configured: `ros2 lifecycle set {self._full_name} configure`")
                 response.message = action(self._pipeline)

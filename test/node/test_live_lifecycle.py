@@ -141,10 +141,10 @@ def test_what_is_asked_while_a_model_loads_is_answered(client, node, tmp_path):
     assert client.state == "unconfigured" and client.get("preset") == f"until:{there}"
     assert not client.transition("configure") and "the model is being loaded already" in node.log
     refused, reason = client.set("cameras", ["front"])
-    assert not refused and "only change while the node is unconfigured" in reason
+    assert not refused and "only change while the node is unconfigured; wait until the model is loaded" in reason
     assert client.set("confirm_hits", 3) == (True, "")
     answer = client.trigger("reset")
-    assert not answer.success and "not configured" in answer.message
+    assert not answer.success and "the model is being loaded" in answer.message
     assert not loaded.done()
     there.touch()
     client.until(loaded.done, "the end of the transition")
@@ -159,6 +159,7 @@ def test_a_node_may_be_shut_down_while_its_model_loads(start_node, connect, tmp_
     client = connect("camera", of_node="loading")
     assert client.transition("shutdown") and client.state == "finalized"
     client.diagnosis("engine", lambda status, values: values["state"] == "finalized")
+    assert not client.transition("configure") and "loaded already" not in process.log, "it never will be configured"
     there.touch()
     assert process.end(signal.SIGTERM) == 0
     assert "Traceback" not in process.log and "ERROR" not in process.log and "active:" not in process.log

@@ -28,13 +28,13 @@ TYPES = {
 
 
 class Harness:
-    """A node with the declared parameters; `unconfigured`, `reason` and `applied` stand for the tracker's."""
+    """A node with the declared parameters; `remedy`, `reason` and `applied` stand for the tracker's."""
 
     def __init__(self, node):
         self.node = node
-        self.unconfigured, self.reason, self.applied = True, None, []
+        self.remedy, self.reason, self.applied = "", None, []
         self.parameters = NodeParameters(
-            node, SPECS, lambda: self.unconfigured, lambda values: self.reason, self.applied.append
+            node, SPECS, lambda: self.remedy, lambda values: self.reason, self.applied.append
         )
 
     def set(self, name, value):
@@ -121,7 +121,7 @@ def test_changes_are_refused_with_the_reason_or_applied_whole(start):
         False,
         "camera.transport is 'pigeon'; expected one of raw, compressed",
     )
-    harness.unconfigured = False
+    harness.remedy = "run cleanup first"
     for name, value in (("camera.qos.depth", 5), ("preset", "mot17"), ("cameras", ["rear"])):
         successful, reason = harness.set(name, value)
         assert not successful and reason.startswith(f"{name} can only change while the node is unconfigured")

@@ -71,10 +71,10 @@ def test_right_values_are_taken():
 
 
 def test_what_may_change_depends_on_the_state():
-    assert "starts" in refuse_change(SPECS.node["autostart"], False, True)
-    assert "cleanup" in refuse_change(SPECS.node["weights"], "a.safetensors", False)
-    assert refuse_change(SPECS.node["weights"], "a.safetensors", True) is None
-    assert refuse_change(SPECS.node["tracker.init_score"], 0.4, False) is None
+    assert "starts" in refuse_change(SPECS.node["autostart"], False, "")
+    assert "run cleanup" in refuse_change(SPECS.node["weights"], "a.safetensors", "run cleanup")
+    assert refuse_change(SPECS.node["weights"], "a.safetensors", "") is None
+    assert refuse_change(SPECS.node["tracker.init_score"], 0.4, "run cleanup") is None
 
 
 def test_parameters_of_a_camera_go_by_their_full_names():
