@@ -97,7 +97,7 @@ def test_a_changed_file_and_another_preset_are_refused(cached, tiny_preset):
 
 def node_model(preset, weights, **others):
     values = {"preset": str(preset), "weights": weights, "device": "cpu", "engine": "auto", "precision": "auto"}
-    values |= others
+    values |= {"cameras": ["camera"], **others}
     return load_model(values, default_preset_loader, default_engine_factory)
 
 
@@ -107,6 +107,13 @@ def test_the_node_gets_the_settings_too(cached, tiny_preset, picture):
     scores = [model.engine.detect([picture]).detections[0].scores for model in (named, plain)]
     assert np.array_equal(scores[0], found(tiny_preset, picture, weights="tiny")[1])
     assert not np.array_equal(*scores)
+
+
+def test_the_engine_is_made_ready_for_as_many_threads_as_there_are_cameras(cached, tiny_preset):
+    pytest.importorskip("openvino")
+    threads = torch.get_num_threads()
+    for cameras in (["front"], ["front", "rear"]):
+        assert node_model(tiny_preset, str(cached), cameras=cameras).engine.streams == min(len(cameras), threads)
 
 
 def test_the_node_asks_for_engine_and_precision(cached, tiny_preset):
