@@ -15,6 +15,7 @@ from qdtrack_ros.resources import share_path
 from qdtrack_ros.tracking import AssociationConfig, TrackerConfig
 
 DEFAULT_PRESET = "pedestrian"
+_NODE_PREFIX = "tracker."  # of the same thresholds in the node's parameters
 _SUFFIXES = (".yaml", ".yml")
 
 
@@ -58,13 +59,15 @@ def load_preset(
     Args:
         name_or_path: name of a preset that comes with the package, or path of a YAML file; None or empty takes that of
             the public weights, where such are named, else ``pedestrian``.
-        overrides: values laid over it; keys may be dotted, e.g. ``{"association.match_score": 0.6}``.
+        overrides: values laid over it; keys may be dotted, e.g. ``{"association.match_score": 0.6}``, which may also be
+            called ``tracker.match_score``, as in the node.
         weights: what it is to run with. The name of public weights brings the settings that they were made with: they
             are laid over the preset, and ``overrides`` over them. A file brings none.
 
     Raises:
         ConfigurationError: there is no such preset, a value in it is wrong, or the public weights are for another one.
     """
+    overrides = _own_names(overrides or {})
     entry = public_weights(weights)
     name = name_or_path or (entry.preset if entry else "") or DEFAULT_PRESET
     path = Path(name)
@@ -75,11 +78,21 @@ def load_preset(
         path = share_path(f"config/presets/{name}.yaml")
     values = load_yaml(path)
     if not weights:  # the preset itself may name some
-        entry = public_weights(str(merge(values, overrides or {}).get("weights") or ""))
+        entry = public_weights(str(merge(values, overrides).get("weights") or ""))
     if entry is not None:
         _check_fit(entry, name)
         values = {**merge(values, entry.overrides()), "weights": entry.name}
-    return build(Preset, {"name": path.stem, **merge(values, overrides or {})}, f"preset {path.stem}")
+    return build(Preset, {"name": path.stem, **merge(values, overrides)}, f"preset {path.stem}")
+
+
+def _own_names(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Overrides with the node's names of thresholds, ``tracker.*``, turned into the preset's; the last of two wins."""
+    own: dict[str, Any] = {}
+    for name, value in overrides.items():
+        key = f"association.{name.removeprefix(_NODE_PREFIX)}" if name.startswith(_NODE_PREFIX) else name
+        own.pop(key, None)  # the order is that in which values are laid over each other
+        own[key] = value
+    return own
 
 
 def _check_fit(entry: WeightsEntry, preset: str) -> None:

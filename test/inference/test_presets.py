@@ -50,6 +50,17 @@ def test_unknown_names_list_what_there_is():
         load_preset("gone.yaml")
 
 
+def test_thresholds_may_have_the_names_of_the_node(tiny_preset):
+    """What was found on a running node is tried on a recording as it is called there."""
+    plain = load_preset(str(tiny_preset), {"association.match_score": 0.6})
+    assert load_preset(str(tiny_preset), {"tracker.match_score": 0.6}) == plain
+    both = {"association.match_score": 0.3, "tracker.match_score": 0.6}
+    assert load_preset(str(tiny_preset), both) == plain
+    assert load_preset(str(tiny_preset), dict(reversed(both.items()))).association.match_score == 0.3
+    with pytest.raises(ConfigurationError, match=r"association has unknown key\(s\) match_scor;"):
+        load_preset(str(tiny_preset), {"tracker.match_scor": 0.6})
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
