@@ -109,6 +109,9 @@ def open_jobs(source: Source) -> list[Job]:
         raise DataError(f"{path} holds stills ({found}); tracks are evaluated on videos")
     if found in ("mot", "kitti"):
         return [_truth_of_file(source, path, found)]
+    if found == "waymo" and not (Path(source.path) / "camera_box").is_dir():
+        # The reader takes such a folder, for its pictures; figures of it would be zeros that look like figures.
+        raise DataError(f"{source.path}: no folder camera_box, so no ground truth; a test set is for `qdtrack submit`")
     names = source.names if source.only is None else glob.escape(source.only)
     sequences = read_sequences(found, Location(Path(source.path), path, names))
     benchmark = PROTOCOLS[found].benchmark(path.stem, _labels(sequences))

@@ -169,6 +169,9 @@ def test_waymo_brings_its_ground_truth(crossing: Path, tmp_path: Path, capsys: p
     assert [line.split()[:3] for line in lines[2:4]] == [["pedestrian", f"L{level}", "100.00"] for level in (1, 2)]
     content = json.loads(results.read_text(encoding="utf-8"))
     assert content["waymo"]["pedestrian"]["level 2"]["objects"] == 12 and content["sequences"] == []
+    (tmp_path / "waymo" / "camera_box").rename(tmp_path / "elsewhere")
+    assert cli.main(["evaluate", str(tmp_path / "waymo")]) == 1
+    assert "no folder camera_box, so no ground truth" in capsys.readouterr().err
 
 
 def test_what_cannot_be_evaluated_is_named(crossing: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
