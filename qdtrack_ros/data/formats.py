@@ -20,6 +20,7 @@ from qdtrack_ros.data.types import DataError, Sequence
 from qdtrack_ros.data.waymo import read_waymo
 
 _KITTI_COLUMNS = 17
+_ROWS_LOOKED_AT = 10
 
 
 class Location(NamedTuple):
@@ -85,8 +86,9 @@ def recognise(annotations: Path) -> str:
         return "crowdhuman"
     if annotations.suffix == ".json":
         return _recognise_json(annotations)
-    first = next((row for _, row in text_lines(annotations)), "")
-    return "kitti" if "," not in first and len(first.split()) >= _KITTI_COLUMNS else "mot"
+    # Of the first rows, not the first alone: one that is cut short is a fault of its line, not of the whole file.
+    rows = [row for _, row in islice(text_lines(annotations), _ROWS_LOOKED_AT)]
+    return "kitti" if any("," not in row and len(row.split()) >= _KITTI_COLUMNS for row in rows) else "mot"
 
 
 def _recognise_folder(folder: Path) -> str:

@@ -16,6 +16,8 @@ from qdtrack_ros.data.types import DataError
     [
         ("gt.txt", "1,1,0,0,5,5,1,-1,-1,-1\n", "mot"),
         ("0000.txt", "0 1 Car 0 0 -1.57 1 2 3 4 1.5 1.6 3.5 1 1 20 -1.6\n", "kitti"),
+        ("cut.txt", "0 1 Car 0\n0 1 Car 0 0 -1.57 1 2 3 4 1.5 1.6 3.5 1 1 20 -1.6\n", "kitti"),
+        ("cut_gt.txt", "1\n1,1,0,0,5,5,1,-1,-1,-1\n", "mot"),
         ("empty.txt", "", "mot"),
         ("annotation_val.odgt", "", "crowdhuman"),
         ("video.json", "[]", "bdd100k"),
