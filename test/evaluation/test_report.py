@@ -104,6 +104,13 @@ def test_the_page_tells_the_figures_and_the_switches() -> None:
     assert all(text in found.words for text in ("Detector.", "Time of a frame.", "p99"))
 
 
+def test_one_frame_is_not_called_frames() -> None:
+    street = small_street()
+    *before, last = follow(street)
+    words = page(scene(street, [*before, last._replace(ids=last.ids + 1000)])).words
+    assert "hold it for 1 frame or more" in words and "for 1 frames" not in words
+
+
 def test_a_perfect_tracker_has_no_worst_moments() -> None:
     found = page(street_scene())
     assert "None: no switch, nobody missed for long, no false track." in found.words
