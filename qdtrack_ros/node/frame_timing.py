@@ -14,7 +14,7 @@ class FrameTimes(NamedTuple):
     """Milliseconds, as FrameTiming.msg defines them.
 
     Attributes:
-        transport: from the image's stamp to its arrival; NaN without a stamp.
+        transport: from the image's stamp to its arrival; NaN without a stamp, or while the ROS clock reads zero.
         queue_wait: from arrival until the worker took it up.
         preprocess: decoding and the engine's preparation.
         inference: the network, whole batch.

@@ -155,10 +155,10 @@ def _plain(value: Any) -> Any:
 
 
 def _descriptor(spec: ParameterSpec) -> ParameterDescriptor:
+    # A fixed type would have rclpy refuse others in numbers of its own ("expected '3' got '2'"), without the name. And
     # rclpy answers nothing at all to who asks for several parameters of which one of a fixed type has no value, as
-    # `ros2 param dump` and Foxglove do. So those that wait for the preset have no fixed type; `refuse` checks it.
-    waits = spec.default is None
-    constraints = [spec.type] if waits else []
+    # `ros2 param dump` and Foxglove do before a preset gave it one. So `refuse` checks the types.
+    constraints = [spec.type]
     constraints += [spec.allowed] if spec.one_of or spec.pattern else []  # a range has fields of its own
     if spec.change == UNCONFIGURED:
         constraints.append("changes only while the node is unconfigured")
@@ -167,7 +167,7 @@ def _descriptor(spec: ParameterSpec) -> ParameterDescriptor:
         description=" ".join(spec.description.split()),
         additional_constraints="; ".join(constraints),
         read_only=spec.change == STARTUP,
-        dynamic_typing=waits,
+        dynamic_typing=True,
     )
     if spec.range is not None and spec.type == "int":
         descriptor.integer_range = [IntegerRange(from_value=int(spec.range[0]), to_value=int(spec.range[1]), step=0)]

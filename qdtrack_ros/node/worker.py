@@ -349,7 +349,7 @@ class FrameWorker:
             published_s = time.perf_counter()
             stamp_ns = job.image.stamp_ns
             times = FrameTimes(
-                transport=(frame.arrived_ns - stamp_ns) / 1e6 if stamp_ns else float("nan"),
+                transport=(frame.arrived_ns - stamp_ns) / 1e6 if stamp_ns and frame.arrived_ns else float("nan"),
                 queue_wait=1e3 * (job.taken_s - frame.arrived_s),
                 preprocess=job.decode_ms + output.preprocess_ms,
                 inference=output.inference_ms,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import resource
 import signal
 
+import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="rclpy is not installed: no ROS graph to test on")
 
 from qdtrack_ros.msg import TrackArray
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from ros_client import BLUE, RED, YELLOW, S, image, picture
+from ros_client import BLUE, HEIGHT, RED, WIDTH, YELLOW, S, image, picture
 from scripted_node import MEMORY_BOMB, MUTE
 
 ONE = {RED: (10, 20, 30, 50)}
@@ -167,3 +168,29 @@ def test_a_signal_while_the_model_loads_ends_the_node(start_node, number):
     assert process.end(number) == 0
     assert f"loading was ended by {number.name}" in process.log and f"{number.name}: shutting down" in process.log
     assert "Traceback" not in process.log and "ERROR" not in process.log
+
+
+def test_a_camera_that_restarts_with_another_size_and_encoding_keeps_its_tracks(start_node, connect):
+    node = start_node("-r", "__node:=restarted", "-p", "cameras:=[restarted]", "-p", "stale_after_s:=0.5")
+    node.wait_for("active: waiting")
+    pixels = picture({RED: (10, 10, 30, 40)})
+    driver = connect("restarted", of_node="restarted")
+    driver.connect(image(1 * S, pixels))
+    before = driver.process(image(2 * S, pixels))
+    driver.close_publisher()
+    node.wait_for("no frame on /restarted/image_raw")
+    larger = np.full((2 * HEIGHT, 2 * WIDTH, 3), 9, np.uint8)
+    larger[:HEIGHT, :WIDTH] = pixels
+    again = connect("restarted", of_node="restarted")
+    again.connect(image(3 * S, larger[:, :, ::-1], encoding="rgb8"))
+    after = again.process(image(4 * S, larger[:, :, ::-1], encoding="rgb8"))
+    assert (after.tracks.image_width, after.tracks.image_height) == (2 * WIDTH, 2 * HEIGHT)
+    assert (
+        [track.track_id for track in after.tracks.tracks] == [track.track_id for track in before.tracks.tracks] == [0]
+    )
+    assert after.tracks.session_id == before.tracks.session_id
+    values = again.diagnosis("camera restarted", lambda status, values: True)
+    assert values["image"] == f"{2 * WIDTH} x {2 * HEIGHT} rgb8"
+    node.wait_for("frames arrive again")
+    assert node.end() == 0  # so that what the log's throttle holds back is told now
+    assert f"the images changed from {WIDTH} x {HEIGHT} bgr8 to {2 * WIDTH} x {2 * HEIGHT} rgb8" in node.log

@@ -65,9 +65,8 @@ def test_descriptors_say_what_the_specification_says(start):
     for spec in [*SPECS.node.values(), *SPECS.of_camera("front")]:
         found = node.describe_parameter(spec.name)
         assert found.description == " ".join(spec.description.split())
-        if spec.default is None:
-            assert found.dynamic_typing and spec.type in found.additional_constraints
-        else:
+        assert spec.type in found.additional_constraints
+        if spec.default is not None:
             assert found.type == TYPES[spec.type]
         assert found.read_only == (spec.change == STARTUP)
         assert ("unconfigured" in found.additional_constraints) == (spec.change == UNCONFIGURED)
@@ -88,6 +87,21 @@ def test_all_parameters_can_be_asked_for_at_once_before_a_preset_gave_them_value
     )
     assert harness.set("tracker.memory_frames", None)[0] is False
     assert harness.set("tracker.match_score", 0.7) == (True, "")
+
+
+def test_a_value_of_another_type_is_refused_in_words(start):
+    harness = start()
+    for name, value, expected in (
+        ("diagnostics.max_latency_ms", 200, "double, 0 to 1000000"),  # `ros2 param set` makes an int of it
+        ("confirm_hits", 1.5, "int, 1 to 1000"),
+        ("publish_embeddings", 1, "bool"),
+        ("preset", 7, "string"),
+        ("stale_after_s", None, "double, 0.1 to 3600"),  # `ros2 param delete`
+    ):
+        before = harness.parameters[name]
+        assert harness.set(name, value) == (False, f"{name} is {value!r}; expected {expected}")
+        assert harness.parameters[name] == before
+    assert harness.set("classes", 2)[1].startswith("classes is 2; expected string_array")
 
 
 def test_a_camera_that_is_added_has_parameters_at_once(start):

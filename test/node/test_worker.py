@@ -131,6 +131,9 @@ def test_times_add_up(rig):
     assert times.preprocess >= 1.0 and times.total >= times.publish >= 0
     rig.send(0)
     assert np.isnan(rig.outputs.times[1][0].transport)
+    rig.camera.receive(ReceivedFrame(6 * S, 0.0, 0))  # use_sim_time, and no /clock yet
+    rig.worker.process([(rig.camera, rig.camera.mailbox.take())])
+    assert np.isnan(rig.outputs.times[2][0].transport)
 
 
 @pytest.mark.parametrize("fault", list(ImageFault))
