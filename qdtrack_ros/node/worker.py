@@ -260,8 +260,9 @@ class FrameWorker:
             self._drop(camera, ImageFault.UNDECODABLE.value, f"{type(error).__name__}: {error}")
             return None
         news = camera.note_image(image)
-        if news:
-            self._outputs.report(Severity.INFO, f"{camera.name}:size", f"camera {camera.name}: {news}")
+        if news:  # a change soon after the first image is not held back as more of the same
+            kind = f"{camera.name}:{'first image' if news.startswith('first image') else 'size'}"
+            self._outputs.report(Severity.INFO, kind, f"camera {camera.name}: {news}")
         return _Job(camera, frame, image, taken_s, 1e3 * (time.perf_counter() - taken_s))
 
     def _drop_late(self, job: _Job) -> bool:

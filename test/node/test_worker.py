@@ -345,6 +345,7 @@ def test_images_of_another_size_are_told_and_tracked(rig, monkeypatch):
     rig.camera.decode = lambda payload, max_pixels: larger
     rig.send(2 * S)
     assert counts_of(rig.camera) == (2, 0)
+    assert [kind for _, kind, _ in rig.outputs.reports] == ["a:first image", "a:size"]
     assert any("from 8 x 8 bgr8 to 16 x 9 bgr8" in text for _, _, text in rig.outputs.reports)
     assert rig.outputs.results[0][1].tracked.session_id == rig.outputs.results[1][1].tracked.session_id
 
