@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from qdtrack_ros.inference.onnx_file import onnx_bytes, require_onnx
-from qdtrack_ros.inference.static_engine import Backend
+from qdtrack_ros.inference.static_engine import Backend, Graph, GraphPool
 from qdtrack_ros.inference.torch_backend import PRECISIONS
 from qdtrack_ros.inference.types import EngineError
 from qdtrack_ros.models.static import StaticQDTrack
@@ -48,7 +48,9 @@ def openvino_backend(precision: str = "fp32") -> Backend:
     def build(form: StaticQDTrack, batches: Sequence[int], streams: int) -> list[OpenVinoGraph]:
         model = core.read_model(io.BytesIO(onnx_bytes(form, 1)))
         ways = [core.compile_model(model, "CPU", settings | {"NUM_STREAMS": count}) for count in sorted({1, streams})]
-        return [OpenVinoGraph(ways[0], ways[-1])] * len(batches)  # of one picture, as at_once says
+        alone = GraphPool([OpenVinoRequest(ways[0])])
+        beside = GraphPool([OpenVinoRequest(ways[-1]) for _ in range(streams)])
+        return [OpenVinoGraph(alone, beside)] * len(batches)  # of one picture, as at_once says
 
     streams = min(threads, MAX_STREAMS)
     return Backend(f"openvino cpu {precision}", build, streams=streams, dtype=PRECISIONS[precision], trim=True)
@@ -81,35 +83,43 @@ def _only_one(make: Callable[[], Any]) -> Any:
     return make()
 
 
-class OpenVinoGraph:
-    """A graph of one picture. May be run by several threads at the same time.
+class OpenVinoRequest:
+    """A graph of one picture, for one thread at a time.
 
     Args:
-        alone: compiled for one call at a time, which has all threads.
-        beside: compiled for several calls at a time, among which the threads are shared out.
+        model: an ``openvino.CompiledModel``.
     """
 
-    def __init__(self, alone: CompiledModel, beside: CompiledModel) -> None:  # type: ignore[name-defined] # noqa: F821
-        self._ways = (alone, beside)
-        self._idle: tuple[list[Any], list[Any]] = ([], [])  # requests for inference, by way
+    def __init__(self, model: Any) -> None:
+        self._request = model.create_infer_request()
+
+    def run(self, images: npt.NDArray[np.uint8], sizes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """See :class:`Graph`."""
+        self._request.infer([images, sizes], share_inputs=True)
+        packed: npt.NDArray[np.float32] = self._request.get_output_tensor().data
+        return packed
+
+
+class OpenVinoGraph:
+    """Chooses for each call between two ways to run the same, for several threads.
+
+    Args:
+        alone: has all threads of the processor, for a call that no other runs beside.
+        beside: shares them out among several calls.
+    """
+
+    def __init__(self, alone: Graph, beside: Graph) -> None:
+        self._alone, self._beside = alone, beside
         self._lock = threading.Lock()
         self._running = 0
 
     def run(self, images: npt.NDArray[np.uint8], sizes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """See :class:`Graph`."""
         with self._lock:
-            way = int(self._running > 0)
+            graph = self._beside if self._running else self._alone
             self._running += 1
         try:
-            idle = self._idle[way]
-            try:
-                request = idle.pop()
-            except IndexError:
-                request = self._ways[way].create_infer_request()
-            request.infer([images, sizes], share_inputs=True)
-            packed: npt.NDArray[np.float32] = request.get_output_tensor().data.copy()
-            idle.append(request)
-            return packed
+            return graph.run(images, sizes)
         finally:
             with self._lock:
                 self._running -= 1

@@ -71,4 +71,5 @@ def test_unknown_settings_are_refused() -> None:
 def test_every_proposal_is_a_valid_configuration(kind: type[TrackerConfig]) -> None:
     for name, where in RANGES[kind].items():
         for edge in (where.low, where.high):
-            kind(**{name: int(edge) if where.whole else edge})
+            value = int(edge) if where.whole else edge
+            assert getattr(kind(**{name: value}), name) == value
