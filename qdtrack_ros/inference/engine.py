@@ -18,7 +18,7 @@ from qdtrack_ros.configuration import ConfigurationError
 from qdtrack_ros.files import file_sha256
 from qdtrack_ros.inference.presets import Preset
 from qdtrack_ros.inference.reference_engine import ReferenceEngine
-from qdtrack_ros.inference.static_engine import Backend, StaticEngine
+from qdtrack_ros.inference.static_engine import Backend, StaticEngine, fault_on_trial
 from qdtrack_ros.inference.types import Detections, Engine, EngineError, EngineOutput
 from qdtrack_ros.models.checkpoint import CheckpointError, load_weights
 from qdtrack_ros.models.qdtrack import QDTrack
@@ -155,7 +155,8 @@ def create_engine(
             finds nothing and measures everything around the network; or ``auto``: on the CPU ``openvino`` where it
             and onnx are installed, else ``torch``; on CUDA ``torch``.
         form: ``reference``: eager, any picture size. ``static``: fixed shapes, a graph for each size of input.
-            ``auto``: the reference form for ``torch`` in fp32 without an `input_size`, else the static one.
+            ``auto``: the static one; the reference form for ``torch`` in fp32 without an `input_size` on the CPU, where
+            it is quicker, and on CUDA where a trial finds that the static one does not work, with a warning.
         precision: of weights and feature maps: ``fp32``, which ``auto`` is; ``fp16`` or ``bf16`` for ``torch``'s static
             form and ``tensorrt``; ``bf16`` for ``openvino`` where the processor has it.
         input_size: (width, height) that all pictures are fitted into, static form only; None takes each picture's own.
@@ -177,17 +178,20 @@ def create_engine(
     if engine == "auto":
         engine = _best_engine(chosen, form)
     precision = "fp32" if precision == "auto" else precision
+    either = form == "auto" and engine == "torch" and precision == "fp32" and input_size is None
     if form == "auto":
-        form = "reference" if engine == "torch" and precision == "fp32" and input_size is None else "static"
+        form = "reference" if either and chosen.type == "cpu" else "static"
     _check(engine, form, chosen, precision, input_size)
     network, model_id = load_network(preset, weights)
-    built: Engine = (
-        ReferenceEngine(network, model_id, preset.preprocess, chosen)
-        if form == "reference"
-        else StaticEngine(
-            network, model_id, preset.preprocess, backend_of(engine, chosen, precision, model_id), input_size
-        )
-    )
+    built: Engine | None = None
+    if form == "static":
+        backend = backend_of(engine, chosen, precision, model_id)
+        fault = fault_on_trial(network, preset.preprocess, backend) if either else ""
+        if fault:
+            log.warning("%s static does not work here, the reference form is taken: %s", backend.name, fault)
+        else:
+            built = StaticEngine(network, model_id, preset.preprocess, backend, input_size)
+    built = built or ReferenceEngine(network, model_id, preset.preprocess, chosen)
     log.info("engine: %s", built.name)
     return built
 

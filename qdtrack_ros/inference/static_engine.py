@@ -8,12 +8,15 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from qdtrack_ros.data.synthetic import street
+from qdtrack_ros.inference.agreement import share_matched
 from qdtrack_ros.inference.preprocess import PreprocessConfig, letterboxed_size, padded_size, resized, resized_size
 from qdtrack_ros.inference.reference_engine import ReferenceEngine
 from qdtrack_ros.inference.types import Detections, EngineError, EngineOutput
@@ -23,6 +26,9 @@ from qdtrack_ros.models.static import StaticQDTrack, Unpacked, unpack
 log = logging.getLogger(__name__)
 
 MAX_GRAPHS = 4  # for more input shapes than a few cameras have, such as a folder of stills, building takes too long
+
+# What only a graph that computes something else misses: rounding moves scores by 1e-5, a threshold in the way or not.
+_TRIAL_SHARE, _TRIAL_TOLERANCE = 0.9, 1e-2
 
 
 class Graph(Protocol):
@@ -284,6 +290,34 @@ class StaticEngine:
         if what not in self._warned:
             self._warned.add(what)
             log.warning("%s: %s through the reference form", self.name, what)
+
+
+def fault_on_trial(network: QDTrack, config: PreprocessConfig, backend: Backend) -> str:
+    """Why the static form cannot be relied on with a backend on this machine; empty where it can.
+
+    A small drawn street goes through it and through the reference form on the same device, in about a second.
+
+    Args:
+        network: with its weights, on the CPU.
+        config: input; pictures are not resized here.
+        backend: what runs the graphs.
+    """
+    config = replace(config, image_scale=(0, 0))
+    picture = street(1, (320, 256)).frames[0].load()
+    reference = ReferenceEngine(copy.deepcopy(network), "", config, backend.device)
+    (expected,) = reference.detect([picture]).detections
+    reference.close()
+    static = StaticEngine(network, "", config, backend)
+    try:
+        (found,) = static.detect([picture]).detections
+    except Exception as error:  # whatever a driver or a library of this machine comes up with
+        return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    finally:
+        static.close()
+    share = share_matched(found, expected, _TRIAL_TOLERANCE)
+    if share < _TRIAL_SHARE:
+        return f"{share:.0%} of the detections on a drawn street are those of the reference form"
+    return ""
 
 
 def _parts(group: Sequence[_Slot], at_once: int | None) -> list[Sequence[_Slot]]:

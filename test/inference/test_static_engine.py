@@ -14,13 +14,15 @@ import pytest
 import torch
 
 from qdtrack_ros.data.synthetic import street
+from qdtrack_ros.inference import engine as engine_module
 from qdtrack_ros.inference import static_engine
 from qdtrack_ros.inference.engine import EngineError, create_engine, load_network, opened
 from qdtrack_ros.inference.openvino_backend import openvino_precisions
 from qdtrack_ros.inference.preprocess import letterboxed_size
 from qdtrack_ros.inference.presets import load_preset
-from qdtrack_ros.inference.static_engine import Backend, StaticEngine, for_threads
-from qdtrack_ros.inference.torch_backend import EagerGraph
+from qdtrack_ros.inference.reference_engine import ReferenceEngine
+from qdtrack_ros.inference.static_engine import Backend, StaticEngine, fault_on_trial, for_threads
+from qdtrack_ros.inference.torch_backend import EagerGraph, torch_backend
 from qdtrack_ros.inference.tracker import Tracker
 from qdtrack_ros.models import QDTrack
 from qdtrack_ros.models.checkpoint import save_weights
@@ -216,6 +218,61 @@ def test_auto_does_without_openvino_where_onnx_is_missing(preset, weights, monke
 
 
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def no_graph(form, batches, streams):
+    raise RuntimeError("operation not permitted when stream is capturing\nCompile with TORCH_USE_CUDA_DSA")
+
+
+class OtherGraph(EagerGraph):
+    def run(self, images, sizes):
+        packed = super().run(images, sizes)
+        packed[:, 1:, :4] += 20.0  # boxes
+        return packed
+
+
+def other_graph(form, batches, streams):
+    return [OtherGraph(form, compiled=False)] * len(batches)
+
+
+CPU = torch.device("cpu")
+NO_GRAPH = "RuntimeError: operation not permitted when stream is capturing"
+OTHER = "0% of the detections on a drawn street are those of the reference form"
+
+
+@pytest.mark.parametrize(
+    ("backend", "fault"),
+    [(torch_backend(CPU), ""), (Backend("broken", no_graph), NO_GRAPH), (Backend("wrong", other_graph), OTHER)],
+    ids=["works", "broken", "wrong"],
+)
+def test_a_trial_tells_whether_a_machine_can_do_with_the_static_form(preset, weights, backend, fault):
+    assert fault_on_trial(load_network(preset, str(weights))[0], preset.preprocess, backend) == fault
+
+
+@pytest.mark.parametrize(("build", "fault"), [(None, None), (no_graph, NO_GRAPH), (other_graph, OTHER)])
+def test_auto_takes_the_static_form_on_a_gpu_if_it_passes_a_trial(preset, weights, monkeypatch, caplog, build, fault):
+    """The choice alone: all that the GPU would do is done by the CPU."""
+    backend = torch_backend(CPU) if build is None else Backend("torch cuda fp32", build)
+    monkeypatch.setattr(engine_module, "choose_device", lambda device: torch.device("cuda"))
+    monkeypatch.setattr(engine_module, "backend_of", lambda *asked: backend)
+    monkeypatch.setattr(engine_module, "ReferenceEngine", lambda *asked: ReferenceEngine(*asked[:-1], CPU))
+    engine = create_engine(preset, weights)
+    if fault is None:
+        assert isinstance(engine, StaticEngine) and not caplog.records
+        return
+    assert isinstance(engine, ReferenceEngine)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    expected = f"torch cuda fp32 static does not work here, the reference form is taken: {fault}"
+    assert record.getMessage() == expected
+
+
+def test_the_static_form_that_was_asked_for_on_a_gpu_has_no_substitute(preset, weights, pictures, monkeypatch):
+    monkeypatch.setattr(engine_module, "choose_device", lambda device: torch.device("cuda"))
+    monkeypatch.setattr(engine_module, "backend_of", lambda *asked: Backend("torch cuda fp32", no_graph))
+    engine = create_engine(preset, weights, form="static")
+    with pytest.raises(RuntimeError, match="not permitted"):
+        engine.detect(pictures[:1])
+
+
 def test_the_exporters_package_is_named_too(preset, weights, name, monkeypatch):
     pytest.importorskip(name)
     monkeypatch.setitem(sys.modules, "onnx", None)
