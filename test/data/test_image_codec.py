@@ -337,6 +337,23 @@ def packed(suffix, picture):
 PICTURE = cv2.GaussianBlur(random_bytes(40, 60, 3), (9, 9), 3)
 
 
+def with_thumbnail(data, small):
+    """As phones and single-lens cameras do it: a second JPEG, with an end of its own, in the header of the first."""
+    return data[:2] + b"\xff\xe1" + (len(small) + 2).to_bytes(2, "big") + small + data[2:]
+
+
+WHOLE = {
+    "jpeg": packed(".jpg", PICTURE),
+    "grey jpeg": packed(".jpg", PICTURE[..., 0]),
+    "progressive jpeg": cv2.imencode(".jpg", PICTURE, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes(),
+    "jpeg in intervals": cv2.imencode(".jpg", PICTURE, [cv2.IMWRITE_JPEG_RST_INTERVAL, 2])[1].tobytes(),
+    "jpeg with a thumbnail": with_thumbnail(packed(".jpg", PICTURE), packed(".jpg", PICTURE[:8, :8])),
+    "png": packed(".png", PICTURE),
+    "16-bit png": packed(".png", PICTURE.astype(np.uint16) * 257),
+    "png with alpha": packed(".png", np.dstack([PICTURE, PICTURE[..., :1]])),
+}
+
+
 def test_compressed_images_come_back():
     png = SimpleNamespace(format="bgr8; png compressed bgr8", data=array.array("B", packed(".png", PICTURE)))
     np.testing.assert_array_equal(decode_compressed(png), PICTURE)
@@ -352,6 +369,26 @@ def test_a_jpeg_in_a_buffer_filled_up_with_zeros_is_whole():
     expected = decode_compressed(SimpleNamespace(format="jpeg", data=whole))
     padded = decode_compressed(SimpleNamespace(format="jpeg", data=whole + bytes(4096)))
     np.testing.assert_array_equal(padded, expected)
+
+
+KINDS_WITH_AN_END = ["jpeg", "progressive jpeg", "jpeg in intervals", "jpeg with a thumbnail", "png"]
+
+
+@pytest.mark.parametrize("kind", KINDS_WITH_AN_END)
+def test_whatever_follows_the_end_of_a_picture_does_not_matter(kind):
+    whole = WHOLE[kind]
+    expected = decode_compressed(SimpleNamespace(format="", data=whole))
+    followed = decode_compressed(SimpleNamespace(format="", data=whole + bytes(range(1, 255)) * 40))
+    np.testing.assert_array_equal(followed, expected)
+
+
+@pytest.mark.parametrize("kind", KINDS_WITH_AN_END)
+def test_a_cut_picture_is_not_made_whole_by_what_follows_it(kind):
+    for left in (0.55, 0.8, 0.95):
+        cut = WHOLE[kind][: int(left * len(WHOLE[kind]))]
+        with pytest.raises(ImageError) as caught:
+            decode_compressed(SimpleNamespace(format="", data=cut + b"\x01\x02" * 4000))
+        assert caught.value.kind is ImageFault.TRUNCATED
 
 
 def with_jpeg_size(data, width, height):
@@ -378,16 +415,6 @@ def test_each_fault_of_a_compressed_image_has_its_kind(fault, data):
     with pytest.raises(ImageError) as caught:
         decode_compressed(SimpleNamespace(format="jpeg", data=data))
     assert caught.value.kind is fault
-
-
-WHOLE = {
-    "jpeg": packed(".jpg", PICTURE),
-    "grey jpeg": packed(".jpg", PICTURE[..., 0]),
-    "progressive jpeg": cv2.imencode(".jpg", PICTURE, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes(),
-    "png": packed(".png", PICTURE),
-    "16-bit png": packed(".png", PICTURE.astype(np.uint16) * 257),
-    "png with alpha": packed(".png", np.dstack([PICTURE, PICTURE[..., :1]])),
-}
 
 
 def unpacked_or_refused(data):
