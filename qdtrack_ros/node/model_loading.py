@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from qdtrack_ros.inference.types import Engine
 from qdtrack_ros.tracking import TrackerConfig
+
+if TYPE_CHECKING:  # without ROS, main.py tells how to get it
+    from rclpy.task import Future
 
 
 class NodePreset(Protocol):
@@ -60,6 +65,66 @@ class LoadedModel(NamedTuple):
 
 ModelLoader = Callable[[Mapping[str, Any]], LoadedModel]
 """Loads what the node's parameters ask for; raises with what to do when it cannot be had."""
+
+LoadAside: TypeAlias = "Callable[[Callable[[], LoadedModel]], Future[LoadedModel]]"
+"""Has a call made by another thread, and wakes the executor when it is done."""
+
+
+class ModelAhead:
+    """A model that is loaded before the transition that takes it, so that the node answers what it is asked meanwhile.
+
+    For the executor's thread alone.
+
+    Args:
+        load: loads a model.
+        aside: has it loaded by another thread than the executor's; None: it is loaded when it is taken.
+    """
+
+    def __init__(self, load: ModelLoader, aside: LoadAside | None) -> None:
+        self._load = load
+        self._aside = aside
+        self._loading: Future[LoadedModel] | None = None
+        self._loaded: Future[LoadedModel] | None = None
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether a model is on its way, until :meth:`load` has returned."""
+        return self._loading is not None
+
+    async def load(self, values: Callable[[], Mapping[str, Any]]) -> None:
+        """Have a model loaded for the next :meth:`take`, which raises whatever goes wrong here."""
+        if self._aside is None:
+            return
+        try:
+            call = partial(self._load, values())
+        except Exception:  # comes again when the model is taken
+            return
+        self._loading = self._aside(call)
+        await self.ended()
+        self._loaded, self._loading = self._loading, None
+
+    async def ended(self) -> None:
+        """Wait until no model is being loaded."""
+        if self._loading is not None:
+            with contextlib.suppress(Exception):
+                await self._loading
+
+    def take(self, values: Callable[[], Mapping[str, Any]]) -> LoadedModel:
+        """The model that was loaded ahead, or else one that is loaded now.
+
+        Raises:
+            Exception: whatever loading it raised.
+        """
+        loaded, self._loaded = self._loaded, None
+        model = loaded.result() if loaded is not None else None
+        return self._load(values()) if model is None else model
+
+    def discard(self) -> None:
+        """Close the engine of a model that nobody will take."""
+        loaded, self._loaded = self._loaded, None
+        model = loaded.result() if loaded is not None and loaded.exception() is None else None
+        if model is not None:
+            model.engine.close()
 
 
 def default_preset_loader(name_or_path: str, weights: str | None) -> NodePreset:

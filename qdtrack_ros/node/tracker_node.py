@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
@@ -14,14 +12,13 @@ from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.publisher import Publisher
-from rclpy.task import Future
 from std_srvs.srv import Trigger
 from vision_msgs.msg import LabelInfo
 
 from qdtrack_ros.node import messages, qos
 from qdtrack_ros.node.health_reporter import ACTIVE, HealthReporter
 from qdtrack_ros.node.log_throttle import LogThrottle
-from qdtrack_ros.node.model_loading import LoadedModel, LoadingInterruptedError, ModelLoader
+from qdtrack_ros.node.model_loading import LoadAside, LoadingInterruptedError, ModelAhead, ModelLoader
 from qdtrack_ros.node.node_parameters import NodeParameters
 from qdtrack_ros.node.parameters import load_specs
 from qdtrack_ros.node.pipeline import TrackingPipeline, preset_values, runtime_settings, tracker_config
@@ -33,10 +30,6 @@ SUCCESS, FAILURE, ERROR = (
     TransitionCallbackReturn.FAILURE,
     TransitionCallbackReturn.ERROR,
 )
-
-
-LoadAside: TypeAlias = "Callable[[Callable[[], LoadedModel]], Future[LoadedModel]]"
-"""Has a call made by another thread, and wakes the executor when it is done."""
 
 
 class TrackerNode(LifecycleNode):
@@ -56,10 +49,7 @@ class TrackerNode(LifecycleNode):
 
     def __init__(self, load: ModelLoader, aside: LoadAside | None = None, name: str = "qdtrack") -> None:
         super().__init__(name)
-        self._load = load
-        self._aside = aside
-        self._loading: Future[LoadedModel] | None = None
-        self._loaded: Future[LoadedModel] | None = None
+        self._model = ModelAhead(load, aside)
         self._pipeline: TrackingPipeline | None = None
         self._labels: Publisher[LabelInfo] | None = None
         self._active = False
@@ -93,7 +83,7 @@ class TrackerNode(LifecycleNode):
         if not self._declared["autostart"]:
             self.get_logger().info(f"autostart is off: waiting for `ros2 lifecycle set {self._full_name} configure`")
             return
-        await self._load_aside()
+        await self._load_ahead()
         if self._is_unconfigured() and self.trigger_configure() == SUCCESS:
             self.trigger_activate()
 
@@ -101,41 +91,24 @@ class TrackerNode(LifecycleNode):
         """The service ~/change_state."""
         wanted = request.transition
         configure = wanted.label == "configure" if wanted.label else wanted.id == Transition.TRANSITION_CONFIGURE
-        if configure and self._loading is not None and not self._finalized:
+        if configure and self._model.is_loading and not self._finalized:
             self.get_logger().warning("configure is refused: the model is being loaded already")
             return response
         if configure and self._is_unconfigured():
-            await self._load_aside()
+            await self._load_ahead()
             if not self._is_unconfigured():  # shut down meanwhile
                 return response
         return self._transition(request, response)
 
-    async def _load_aside(self) -> None:
+    async def _load_ahead(self) -> None:
         """Have the model loaded, which `configure` takes up. How it ends is told there."""
-        if self._aside is None:
-            return
-        try:
-            values = self._begin_loading()
-        except Exception:  # comes again, and is told, in the transition
-            return
-        self._loading = self._aside(partial(self._load, values))
-        with contextlib.suppress(Exception):
-            await self._loading
-        self._loaded, self._loading = self._loading, None
+        await self._model.load(self._values_to_load)
         if self._finalized:
-            self._drop_loaded()
+            self._model.discard()
 
     async def loading_ended(self) -> None:
         """Wait until no model is being loaded."""
-        if self._loading is not None:
-            with contextlib.suppress(Exception):
-                await self._loading
-
-    def _drop_loaded(self) -> None:
-        loaded, self._loaded = self._loaded, None
-        model = loaded.result() if loaded is not None and loaded.exception() is None else None
-        if model is not None:
-            model.engine.close()
+        await self._model.ended()
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model, run it once, set up the cameras and take up a saved state."""
@@ -214,7 +187,7 @@ class TrackerNode(LifecycleNode):
     def _state_label(self) -> str:
         if self._finalized:
             return "finalized"
-        if self._loading is not None:
+        if self._model.is_loading:
             return "configuring"
         return ACTIVE if self._active else "unconfigured" if self._pipeline is None else "inactive"
 
@@ -245,8 +218,8 @@ class TrackerNode(LifecycleNode):
             return otherwise
         return SUCCESS
 
-    def _begin_loading(self) -> dict[str, Any]:
-        """All parameters, those of the cameras among them."""
+    def _values_to_load(self) -> dict[str, Any]:
+        """All parameters, those of the cameras among them: a model is about to be loaded by them."""
         for camera in self._declared["cameras"]:
             self._declared.declare_camera(camera)
         values = self._declared.values()
@@ -255,16 +228,10 @@ class TrackerNode(LifecycleNode):
         )
         return values
 
-    def _model(self) -> LoadedModel:
-        """The model that was loaded aside, or else one that is loaded now."""
-        loaded, self._loaded = self._loaded, None
-        model = loaded.result() if loaded is not None else None
-        return self._load(self._begin_loading()) if model is None else model
-
     def _configure(self) -> None:
         log = self.get_logger()
         try:
-            model = self._model()
+            model = self._model.take(self._values_to_load)
             try:
                 self._declared.fill_from_preset(preset_values(model.preset.association))
                 pipeline = TrackingPipeline(self, model, self._declared.values(), self._report, self._engine_failed)
@@ -370,7 +337,7 @@ class TrackerNode(LifecycleNode):
     # Parameters.
 
     def _is_unconfigured(self) -> bool:
-        return self._pipeline is None and self._loading is None and not self._finalized
+        return self._pipeline is None and not self._model.is_loading and not self._finalized
 
     def _before_changing_the_model(self) -> str:
         """What to do before model and cameras can change; empty when they can now."""
@@ -378,7 +345,7 @@ class TrackerNode(LifecycleNode):
             return ""
         if self._finalized:
             return "start the node anew"
-        if self._loading is not None:
+        if self._model.is_loading:
             return "wait until the model is loaded, then run the lifecycle transition cleanup"
         return "run the lifecycle transition cleanup first"
 
@@ -405,7 +372,7 @@ class TrackerNode(LifecycleNode):
             try:
                 if self._finalized:
                     raise RuntimeError("the node is shut down: start it anew")
-                if self._loading is not None:
+                if self._model.is_loading:
                     raise RuntimeError("the node is not configured yet: the model is being loaded")
                 if self._pipeline is None:
                     raise RuntimeError(f"the node is not configured: `ros2 lifecycle set {self._full_name} configure`")
