@@ -255,8 +255,10 @@ class QDTrackModule(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def lasting_settings(config: TrainingConfig) -> dict[str, str | bool]:
-    """What a resumed training cannot change: the optimizer's state, or whose weights are which, belong to it."""
+def lasting_settings(config: TrainingConfig) -> dict[str, str | bool | int]:
+    """What a resumed training cannot change: the optimizer's state, whose weights are which, or its place in the stream
+    of pairs belong to it.
+    """
     optimizer = config.optimizer
     return {
         "optimizer.kind": optimizer.kind,
@@ -264,6 +266,7 @@ def lasting_settings(config: TrainingConfig) -> dict[str, str | bool]:
         "optimizer.batch_norm": optimizer.batch_norm,
         "optimizer.ema_decay > 0": optimizer.ema_decay > 0,
         "freeze_detector": config.freeze_detector,
+        "seed": config.seed,
     }
 
 

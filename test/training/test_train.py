@@ -394,6 +394,7 @@ def test_a_resumed_training_takes_a_new_learning_rate_and_no_other_optimizer(tra
         ({"optimizer.kind": "sgd"}, "optimizer.kind: adamw"),
         ({"freeze_detector": True}, "freeze_detector: False"),
         ({"optimizer.ema_decay": 0.9}, "optimizer.ema_decay > 0: False"),
+        ({"seed": 1}, "seed: 0"),
     ):
         with pytest.raises(TrainingError, match=rf"last\.ckpt is of a training with {named}, and can only go on so"):
             train(training(steps=4, **change), street.parent, tmp_path / "other", resume=last)
