@@ -217,7 +217,6 @@ def test_auto_does_without_openvino_where_onnx_is_missing(preset, weights, monke
     assert create_engine(preset, weights, "cpu").name == "torch cpu fp32"
 
 
-@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
 def no_graph(form, batches, streams):
     raise RuntimeError("operation not permitted when stream is capturing\nCompile with TORCH_USE_CUDA_DSA")
 
@@ -273,6 +272,7 @@ def test_the_static_form_that_was_asked_for_on_a_gpu_has_no_substitute(preset, w
         engine.detect(pictures[:1])
 
 
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
 def test_the_exporters_package_is_named_too(preset, weights, name, monkeypatch):
     pytest.importorskip(name)
     monkeypatch.setitem(sys.modules, "onnx", None)
