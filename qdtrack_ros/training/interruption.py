@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,21 @@ def leave_signals_to_parent(_: int) -> None:
     """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def signals_given_back() -> Iterator[None]:
+    """Leave the handlers of signals, at the end, as they were: a caller that Lightning's stay with ignores SIGTERM.
+
+    Lightning puts back what it found before it tells its callbacks that all is over.
+    """
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 class StopRequestedError(TrainingError):
@@ -55,12 +72,12 @@ class StopOnSignal(L.pytorch.callbacks.Checkpoint):
         self._config = config
         self._checkpoint = checkpoint
         self._asked = 0
-        self._before: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
         """Listen, after Lightning has installed its own handlers."""
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._ask) for number in SIGNALS}
+            for number in SIGNALS:
+                signal.signal(number, self._ask)
 
     def _ask(self, number: int, _: object) -> None:
         self._asked = number
@@ -86,9 +103,3 @@ class StopOnSignal(L.pytorch.callbacks.Checkpoint):
         if any(asked):
             trainer.save_checkpoint(self._checkpoint)
             raise StopRequestedError(SIGNALS[asked.index(max(asked))], trainer.global_step, self._checkpoint)
-
-    def teardown(self, trainer: Any, module: Any, stage: str) -> None:
-        """Give the signals back."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}

@@ -13,7 +13,7 @@ from qdtrack_ros.inference.presets import load_preset
 from qdtrack_ros.training.checkpoints import TrainingCheckpoints, WholeFiles, check_resumable, export_weights
 from qdtrack_ros.training.config import TrainingConfig
 from qdtrack_ros.training.data_module import PairDataModule
-from qdtrack_ros.training.interruption import StopOnSignal, StopRequestedError
+from qdtrack_ros.training.interruption import StopOnSignal, StopRequestedError, signals_given_back
 from qdtrack_ros.training.module import L, QDTrackModule, TrainingError
 from qdtrack_ros.training.pictures import PairPictures
 from qdtrack_ros.training.processes import launch
@@ -49,7 +49,8 @@ def train(config: TrainingConfig, root: Path, output: Path, resume: Path | None 
     checkpoints = TrainingCheckpoints(config, output, resume)
     trainer = build_trainer(config, output, checkpoints)
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=str(resume) if resume else None, weights_only=True)
+        with signals_given_back():
+            trainer.fit(module, datamodule=data, ckpt_path=str(resume) if resume else None, weights_only=True)
     except StopRequestedError as stop:
         if stop.signal is signal.SIGINT:
             raise KeyboardInterrupt(str(stop)) from stop

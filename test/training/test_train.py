@@ -21,11 +21,20 @@ from qdtrack_ros.inference.engine import create_engine
 from qdtrack_ros.inference.presets import load_preset
 from qdtrack_ros.models import QDTrack
 from qdtrack_ros.models.checkpoint import CheckpointError, save_weights
+from qdtrack_ros.training.interruption import SIGNALS
 from qdtrack_ros.training.module import QDTrackModule, TrainingError
 from qdtrack_ros.training.train import train
 
 # Lightning and PyTorch warn of folders that exist and of more workers than cores.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore:.*treespec")
+
+
+@pytest.fixture(autouse=True)
+def handlers_as_before():
+    """Whoever calls `train` can be ended as before, however it went."""
+    before = [signal.getsignal(number) for number in SIGNALS]
+    yield
+    assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
 def network(path):
@@ -254,11 +263,10 @@ def test_a_signal_ends_the_training_after_its_step(training, street, tmp_path, m
             os.kill(os.getpid(), number)
         return losses(self, batch)
 
-    before, bars = signal.getsignal(number), set(tqdm._instances)
+    bars = set(tqdm._instances)
     monkeypatch.setattr(QDTrackModule, "losses", signalled)
     with pytest.raises(error, match=rf"stopped by {number.name} after step 2; go on with --resume .*last\.ckpt"):
         train(training(steps=4), street.parent, tmp_path / "out")
-    assert signal.getsignal(number) == before
     assert not set(tqdm._instances) - bars, "an open progress bar would be drawn again below the message"
     monkeypatch.undo()
     train(training(steps=4), street.parent, tmp_path / "resumed", resume=tmp_path / "out" / "last.ckpt")
