@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from qdtrack_ros.inference import tensorrt_backend
 from qdtrack_ros.inference.engine import create_engine, load_network, opened
 from qdtrack_ros.inference.presets import load_preset
 from qdtrack_ros.inference.reference_engine import full_precision
@@ -119,6 +120,40 @@ def test_a_cuda_graph_warms_up_is_captured_and_runs_in_one_stream_of_its_own(gpu
     found = graph.run(images, sizes)
     assert seen[8:] == [graph._stream] and gpu.current == [gpu.default]
     np.testing.assert_array_equal(found, EagerGraph(form, compiled=False).run(images, sizes))
+
+
+def test_an_engine_of_tensorrt_writes_after_its_memory_is_there(gpu, form, synthetic_image):
+    addresses, ran = {}, []
+    shape = (1, 1 + form.config.max_detections, 6 + form.config.embedding_dim)
+    library, context = MagicMock(), MagicMock()
+    library.ILogger = type("ILogger", (), {"ERROR": 0, "INTERNAL_ERROR": 1})
+    engine = library.Runtime.return_value.deserialize_cuda_engine.return_value
+    engine.create_execution_context.return_value = context
+    engine.get_tensor_shape.return_value = shape
+    context.set_tensor_address.side_effect = addresses.__setitem__
+    graph = tensorrt_backend.TensorRtGraph(library, b"engine", form.input_size, 1, CPU)
+    assert graph._stream.waited_for == [gpu.default]
+
+    def execute(stream):
+        ran.append(stream)
+        graph._packed.copy_(form(*graph._inputs))
+        return True
+
+    context.execute_async_v3.side_effect = execute
+    images, sizes = picture_of(synthetic_image)
+    np.testing.assert_array_equal(graph.run(images, sizes), EagerGraph(form, compiled=False).run(images, sizes))
+    assert ran == [graph._stream.cuda_stream]
+    inputs = dict(zip(("images", "sizes"), graph._inputs, strict=True))
+    assert addresses == {name: part.data_ptr() for name, part in {**inputs, "packed": graph._packed}.items()}
+
+
+def test_tensorrt_computes_in_float32_where_it_is_told_to():
+    library = MagicMock()
+    library.ILogger = type("ILogger", (), {"ERROR": 0, "INTERNAL_ERROR": 1})
+    builder = library.Builder.return_value
+    builder.build_serialized_network.return_value = b"engine"
+    assert tensorrt_backend.build_engine(library, b"graph", None) == b"engine"
+    builder.create_builder_config.return_value.clear_flag.assert_called_once_with(library.BuilderFlag.TF32)
 
 
 def test_convolutions_stay_exact_until_the_last_thread_is_done():
