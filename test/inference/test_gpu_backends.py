@@ -156,6 +156,21 @@ def test_tensorrt_computes_in_float32_where_it_is_told_to():
     builder.create_builder_config.return_value.clear_flag.assert_called_once_with(library.BuilderFlag.TF32)
 
 
+def test_onnxruntime_computes_in_float32_on_a_gpu_and_gets_one_shape_only(form, monkeypatch):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    from qdtrack_ros.inference.onnxruntime_backend import onnxruntime_backend, open_session
+
+    session = MagicMock()
+    session.return_value.get_providers.return_value = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    backend = onnxruntime_backend(torch.device("cuda", 1))
+    assert not backend.trim and backend.streams == 1 and backend.at_once is None
+    open_session(b"graph", torch.device("cuda", 1))
+    assert session.call_args.kwargs["providers"] == [("CUDAExecutionProvider", {"device_id": 1, "use_tf32": 0})]
+
+
 def test_convolutions_stay_exact_until_the_last_thread_is_done():
     cuda, cudnn = torch.device("cuda"), torch.backends.cudnn
     inside, leave = threading.Event(), threading.Event()
