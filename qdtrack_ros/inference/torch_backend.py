@@ -75,10 +75,9 @@ class CudaGraph:
             self._stream.wait_stream(torch.cuda.current_stream())
             self._done = torch.cuda.Event()
             self.graph = torch.cuda.CUDAGraph()
-            with torch.inference_mode(), full_precision(device):
-                with torch.cuda.stream(self._stream):
-                    for _ in range(3):  # choose kernels and allocate before the capture
-                        module(self._images, self._sizes)
+            with torch.inference_mode(), full_precision(device), torch.cuda.stream(self._stream):
+                for _ in range(3):  # choose kernels and allocate before the capture
+                    module(self._images, self._sizes)
                 # What other threads do meanwhile, with graphs that are there already, is no part of the capture.
                 with _CAPTURES, torch.cuda.graph(self.graph, stream=self._stream, capture_error_mode="thread_local"):
                     self._packed = module(self._images, self._sizes)
