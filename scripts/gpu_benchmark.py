@@ -26,6 +26,7 @@ import re
 import sys
 import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -213,7 +214,8 @@ def figures_of(part: Part, left_s: float) -> dict[str, Any]:
     try:
         return part.measure()
     except Exception as error:  # one way that fails, in whatever manner, takes no other with it
-        return {"left_out": f"{type(error).__name__}: {(str(error) or 'no reason given').splitlines()[0]}"}
+        traceback.print_exc()
+        return {"left_out": f"{type(error).__name__}: {' '.join(str(error).split())[:300] or 'no reason given'}"}
     finally:
         gc.collect()
         with contextlib.suppress(Exception):  # a lost device answers every call with an error
