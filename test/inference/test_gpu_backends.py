@@ -65,9 +65,12 @@ def gpu(monkeypatch):
 
     @contextlib.contextmanager
     def stream(one):
+        before = list(there.current)
         there.current.append(one)
-        yield
-        there.current.pop()
+        try:
+            yield
+        finally:
+            there.current[:] = before
 
     @contextlib.contextmanager
     def graph(cuda_graph, pool=None, stream=None, capture_error_mode="global"):
@@ -75,7 +78,7 @@ def gpu(monkeypatch):
         assert there.devices, "PyTorch waits for the device that is current, and captures there"
         there.current.append(stream)
         yield
-        there.current.pop()
+        there.current.pop()  # PyTorch, too, stays in the stream when a capture fails
 
     @contextlib.contextmanager
     def device(one):
@@ -120,6 +123,23 @@ def test_a_cuda_graph_warms_up_is_captured_and_runs_in_one_stream_of_its_own(gpu
     found = graph.run(images, sizes)
     assert seen[8:] == [graph._stream] and gpu.current == [gpu.default]
     np.testing.assert_array_equal(found, EagerGraph(form, compiled=False).run(images, sizes))
+
+
+def test_a_capture_that_fails_leaves_its_stream(gpu, form):
+    class Failing:
+        input_size, calls = form.input_size, 0
+
+        def to(self, device):
+            pass
+
+        def __call__(self, images, sizes):
+            self.calls += 1
+            if self.calls == 4:
+                raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        CudaGraph(Failing(), 1, CPU, compiled=False)
+    assert gpu.captures and gpu.current == [gpu.default]
 
 
 def test_an_engine_of_tensorrt_writes_after_its_memory_is_there(gpu, form, synthetic_image):
