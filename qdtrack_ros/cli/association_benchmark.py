@@ -33,26 +33,46 @@ def association_figures(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def association_times(count: int, memory: int, dim: int, repeats: int) -> dict[str, float]:
-    """Measure one step of `count` detections against `memory` tracklets, always from the same memory.
+    """Measure one step of `count` detections against `memory` tracklets, always from the same memory."""
+    against = FullMemory(count, memory, dim)
+    return repeated(against.step, repeats, against.restore)
 
-    The detections are the tracklets seen again where there are enough of those, else also new objects.
+
+class FullMemory:
+    """A tracker whose memory is full, and detections for it.
+
+    They are the tracklets seen again where there are enough of those, else also new objects.
+
+    Args:
+        count: detections.
+        memory: tracklets.
+        dim: length of an embedding.
     """
-    import numpy as np
 
-    from qdtrack_ros.tracking import AssociationConfig, QuasiDenseTracker
+    def __init__(self, count: int, memory: int, dim: int) -> None:
+        import numpy as np
 
-    rng = np.random.default_rng(0)
-    config = AssociationConfig(init_score=0.7, object_score=0.3, match_score=0.5, memory_frames=10)
-    objects = scattered(rng, max(count, memory), dim)
-    known, seen = rows(objects, memory), rows(objects, count)
-    tracker = QuasiDenseTracker(config)
-    tracker.step(*known, frame_index=0)
-    if len(tracker.tracks) != memory:
-        raise AssertionError(f"the memory holds {len(tracker.tracks)} entries instead of {memory}")
-    state = tracker.state_dict()
-    embeddings = seen.embeddings + rng.normal(0, 0.1, seen.embeddings.shape).astype(np.float32)
-    seen = seen._replace(boxes=seen.boxes + np.float32(1), embeddings=embeddings)
-    return repeated(lambda: tracker.step(*seen, frame_index=1), repeats, lambda: tracker.load_state_dict(state))
+        from qdtrack_ros.tracking import AssociationConfig, QuasiDenseTracker
+
+        rng = np.random.default_rng(0)
+        config = AssociationConfig(init_score=0.7, object_score=0.3, match_score=0.5, memory_frames=10)
+        objects = scattered(rng, max(count, memory), dim)
+        known, seen = rows(objects, memory), rows(objects, count)
+        self._tracker = QuasiDenseTracker(config)
+        self._tracker.step(*known, frame_index=0)
+        if len(self._tracker.tracks) != memory:
+            raise AssertionError(f"the memory holds {len(self._tracker.tracks)} entries instead of {memory}")
+        self._state = self._tracker.state_dict()
+        embeddings = seen.embeddings + rng.normal(0, 0.1, seen.embeddings.shape).astype(np.float32)
+        self._seen = seen._replace(boxes=seen.boxes + np.float32(1), embeddings=embeddings)
+
+    def step(self, frame_index: int = 1) -> None:
+        """Associate the detections; for up to ten frames the memory stays as large as it is."""
+        self._tracker.step(*self._seen, frame_index=frame_index)
+
+    def restore(self) -> None:
+        """Put the memory back to what it was."""
+        self._tracker.load_state_dict(self._state)
 
 
 def rows(detections: Detections, count: int) -> Detections:

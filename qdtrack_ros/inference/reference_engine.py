@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -53,7 +54,8 @@ class ReferenceEngine:
         with full_precision(self._device):
             raw = self._model(tensor, batch.image_sizes, batch.scale_factors)
         if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+            # For the whole device one may not wait while another thread captures a graph.
+            torch.cuda.current_stream(self._device).synchronize()
         inferred = time.perf_counter()
         detections = [_to_host(one) for one in raw]
         done = time.perf_counter()
@@ -72,17 +74,34 @@ class ReferenceEngine:
             torch.cuda.empty_cache()
 
 
-@contextlib.contextmanager
-def full_precision(device: torch.device) -> Iterator[None]:
+class _WithoutTensorFloat:
+    """PyTorch's switch is the process's, not the thread's: it goes back when the last thread in here leaves."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._before = True
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._before = torch.backends.cudnn.allow_tf32
+                torch.backends.cudnn.allow_tf32 = False
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                torch.backends.cudnn.allow_tf32 = self._before
+
+
+_WITHOUT_TENSOR_FLOAT = _WithoutTensorFloat()
+
+
+def full_precision(device: torch.device) -> contextlib.AbstractContextManager[None]:
     """No TensorFloat-32 in convolutions, which PyTorch allows by itself: ten bits of mantissa move boxes and scores."""
-    if device.type != "cuda":
-        yield
-        return
-    cudnn = torch.backends.cudnn
-    with cudnn.flags(
-        enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False
-    ):
-        yield
+    return _WITHOUT_TENSOR_FLOAT if device.type == "cuda" else contextlib.nullcontext()
 
 
 def _to_host(raw: RawDetections) -> Detections:

@@ -193,9 +193,11 @@ class StaticEngine:
         self._is_warm = True
 
     def close(self) -> None:
-        """Drop the network and the graphs."""
+        """Drop the network and the graphs, and free the device's cache."""
         self._network = self._reference = None
         self._loaded.clear()
+        if self._backend.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _slot(self, index: int, height: int, width: int) -> _Slot:
         if self._canvas is not None:

@@ -6,6 +6,7 @@ the compute capability that it is told.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import logging
@@ -132,6 +133,7 @@ def build_engine(library: Any, graph: bytes, compute_capability: str | None) -> 
         EngineError: TensorRT cannot build it, or not for this GPU.
     """
     messages = _messages(library)
+    messages.last_error = ""
     builder = library.Builder(messages)
     flags = getattr(library.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     network = builder.create_network(0 if flags is None else 1 << int(flags))
@@ -140,6 +142,7 @@ def build_engine(library: Any, graph: bytes, compute_capability: str | None) -> 
         faults = "; ".join(parser.get_error(i).desc().splitlines()[0] for i in range(parser.num_errors))
         raise EngineError(f"TensorRT cannot read the graph: {faults}")
     config = builder.create_builder_config()
+    config.clear_flag(library.BuilderFlag.TF32)  # fp32 is what it is in every engine
     if compute_capability is not None:
         name = f"SM{compute_capability.replace('.', '')}"
         known = getattr(getattr(library, "ComputeCapability", None), "__members__", {})
@@ -157,8 +160,9 @@ def build_engine(library: Any, graph: bytes, compute_capability: str | None) -> 
     return bytes(serialized)
 
 
+@functools.cache
 def _messages(library: Any) -> Any:
-    """A logger that hands TensorRT's warnings to ours, and keeps the last error for an exception."""
+    """A logger that keeps the last error for an exception; one for the process: TensorRT holds on to the first."""
 
     class Messages(library.ILogger):  # type: ignore[misc]
         last_error = ""
@@ -203,6 +207,7 @@ class TensorRtGraph:
         self._packed = torch.zeros(tuple(self._engine.get_tensor_shape(OUTPUT)), dtype=torch.float32, device=device)
         self._result = torch.zeros_like(self._packed, device="cpu").pin_memory()
         self._stream = torch.cuda.Stream(device)
+        self._stream.wait_stream(torch.cuda.current_stream(device))
         for name, tensor in zip((*INPUTS, OUTPUT), (*self._inputs, self._packed), strict=True):
             self._context.set_tensor_address(name, tensor.data_ptr())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from functools import partial
 
@@ -43,8 +44,15 @@ class EagerGraph:
         return packed.numpy()
 
 
+_CAPTURES = threading.Lock()
+"""A capture begins by waiting for the whole device, which no thread may while another one captures."""
+
+
 class CudaGraph:
     """One launch for the whole network, from pinned memory to pinned memory.
+
+    All of it in one stream, which is this graph's own: PyTorch gives cuBLAS its scratch memory by stream, so that
+    graphs captured in one stream would write to the same when two threads run them.
 
     Args:
         form: the static form.
@@ -60,22 +68,20 @@ class CudaGraph:
         self._images, self._sizes = self._host_images.to(device), self._host_sizes.to(device)
         self._device = device
         form.to(device)
-        module = torch.compile(form, fullgraph=True) if compiled else form
-        with torch.inference_mode(), full_precision(device):
-            stream = torch.cuda.Stream(device)
-            stream.wait_stream(torch.cuda.current_stream(device))
-            with torch.cuda.stream(stream):
+        module = torch.compile(form, fullgraph=True, dynamic=False) if compiled else form
+        # By itself PyTorch captures in a stream of the first device.
+        with torch.cuda.device(device):
+            self._stream = torch.cuda.Stream()
+            self._stream.wait_stream(torch.cuda.current_stream())
+            self._done = torch.cuda.Event()
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.inference_mode(), full_precision(device), torch.cuda.stream(self._stream):
                 for _ in range(3):  # choose kernels and allocate before the capture
                     module(self._images, self._sizes)
-            torch.cuda.current_stream(device).wait_stream(stream)
-            self.graph = torch.cuda.CUDAGraph()
-            # What other threads do meanwhile, with graphs that are there already, is no part of the capture.
-            with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
-                self._packed = module(self._images, self._sizes)
+                # What other threads do meanwhile, with graphs that are there already, is no part of the capture.
+                with _CAPTURES, torch.cuda.graph(self.graph, stream=self._stream, capture_error_mode="thread_local"):
+                    self._packed = module(self._images, self._sizes)
         self._result = torch.empty_like(self._packed, device="cpu").pin_memory()
-        self._done = torch.cuda.Event()
-        self._stream = torch.cuda.Stream(device)
-        self._stream.wait_stream(torch.cuda.current_stream(device))
 
     @torch.inference_mode()
     def run(self, images: npt.NDArray[np.uint8], sizes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -21,7 +21,7 @@ from qdtrack_ros.ops.boxes import decode_deltas
 from qdtrack_ros.ops.fixed_roi import pool_from_atlas, pool_level_by_level
 from qdtrack_ros.ops.nms import fixed_point_nms
 
-GRAPH_VERSION = 2
+GRAPH_VERSION = 3
 """Raised with every change of inputs, outputs or arithmetic, so that older exported files are not loaded."""
 NMS_STEPS = 16
 POOLINGS = ("roi_align", "atlas")
@@ -67,6 +67,7 @@ class StaticQDTrack(nn.Module):
 
     mean: Tensor
     inverse_std: Tensor
+    anchors: Tensor
 
     def __init__(
         self,
@@ -100,10 +101,12 @@ class StaticQDTrack(nn.Module):
         if not bgr:
             _reverse_input_channels(self.network)
         config = self.config
-        for level, stride in enumerate(self.network.rpn.strides):
+        anchors = []
+        for stride in self.network.rpn.strides:
             size = (-(-input_size[0] // stride), -(-input_size[1] // stride))
-            anchors = grid_anchors(base_anchors(stride, config.anchor_scales, config.anchor_ratios), size, stride)
-            self.register_buffer(f"anchors_{level}", anchors)
+            anchors.append(grid_anchors(base_anchors(stride, config.anchor_scales, config.anchor_ratios), size, stride))
+        self.register_buffer("anchors", torch.cat(anchors))
+        self._anchors_of_levels = [len(level) for level in anchors]
         slots = config.proposals.total * config.num_classes
         self.candidates = min(slots, max(_MIN_CANDIDATES, _CANDIDATES_PER_DETECTION * config.max_detections))
 
@@ -120,7 +123,8 @@ class StaticQDTrack(nn.Module):
         """
         features = self.network.extract_features(self._normalised(images, sizes))
         boxes, valid, exact, finite = self._propose(features, sizes)
-        logits, deltas = self.network.box_head(self._pool(features.pyramid, boxes))
+        levels = [_for_pooling(level) for level in features.pyramid[: len(self.network.roi_strides)]]
+        logits, deltas = self.network.box_head(self._pool(levels, boxes, self.network.roi_strides, ROI_SIZE))
         logits, deltas = logits.float(), deltas.float()
         finite = finite & _all_finite(logits.reshape(len(images), -1)) & _all_finite(deltas.reshape(len(images), -1))
         boxes, scores, labels, selected_exact = self._select(boxes, valid, logits, deltas, sizes)
@@ -128,7 +132,7 @@ class StaticQDTrack(nn.Module):
             eights = torch.div((scores > 0).sum(dim=1).max() + 7, 8, rounding_mode="floor")
             slots = eights.clamp(min=1) * 8
             boxes, scores, labels = boxes[:, :slots], scores[:, :slots], labels[:, :slots]
-        embeddings = self._embed(features, boxes).reshape(len(images), -1, self.config.embedding_dim)
+        embeddings = self._embed(features.finest, levels, boxes).reshape(len(images), -1, self.config.embedding_dim)
         rows = torch.cat([boxes, scores[..., None], labels[..., None], embeddings], dim=2)
         flags = torch.stack([exact & selected_exact, finite], dim=1).to(rows.dtype)
         header = nn.functional.pad(flags, (0, rows.shape[2] - flags.shape[1]))
@@ -149,26 +153,27 @@ class StaticQDTrack(nn.Module):
         """Proposals [B, P, 4], which of them are in use [B, P], and whether all is exact and finite [B]."""
         config = self.config.proposals
         output = self.network.rpn(features.pyramid)
-        most = min(config.per_level, max(anchors.shape[0] for anchors in self._anchors()))
-        boxes, scores, finite = [], [], []
-        for logits, deltas, anchors in zip(output.logits, output.deltas, self._anchors(), strict=True):
-            logits, deltas = logits.float(), deltas.float()
-            finite += [_all_finite(logits.flatten(1)), _all_finite(deltas.flatten(1))]
-            objectness = logits.permute(0, 2, 3, 1).flatten(1).sigmoid()
-            offsets = deltas.permute(0, 2, 3, 1).reshape(len(logits), -1, 4)
-            best, order = objectness.topk(min(most, anchors.shape[0]), dim=1)
-            chosen = decode_deltas(anchors[order].flatten(0, 1), _rows(offsets, order).flatten(0, 1))
-            chosen = self._clip(chosen.reshape(*order.shape, 4), sizes)
-            boxes.append(nn.functional.pad(chosen, (0, 0, 0, most - order.shape[1])))
-            scores.append(nn.functional.pad(best, (0, most - order.shape[1]), value=-1.0))
-        all_boxes, all_scores = torch.stack(boxes, dim=1), torch.stack(scores, dim=1)
+        logits, deltas = _by_anchor(output.logits, 1).flatten(1), _by_anchor(output.deltas, 4)
+        finite = _all_finite(logits) & _all_finite(deltas.flatten(1))
+        counts = self._anchors_of_levels
+        most = min(config.per_level, max(counts))
+        scores, rows, first = [], [], 0
+        for objectness, count in zip(logits.sigmoid().split(counts, dim=1), counts, strict=True):
+            best, order = objectness.topk(min(most, count), dim=1)
+            unused = (0, most - order.shape[1])
+            scores.append(nn.functional.pad(best, unused, value=-1.0))
+            rows.append(nn.functional.pad(order + first, unused))
+            first += count
+        all_scores, all_rows = torch.stack(scores, dim=1), torch.stack(rows, dim=1).flatten(1)
+        all_boxes = decode_deltas(self.anchors[all_rows].flatten(0, 1), _rows(deltas, all_rows).flatten(0, 1))
+        all_boxes = self._clip(all_boxes.reshape(*all_rows.shape, 4), sizes).reshape(*all_scores.shape, 4)
         large = ((all_boxes[..., 2:] - all_boxes[..., :2]) > config.min_size).all(dim=-1)
         suppression = fixed_point_nms(all_boxes, large & (all_scores >= 0), config.nms_iou, self.nms_steps)
         kept_scores = torch.where(suppression.keep, all_scores, -1.0).flatten(1)
         total, order = kept_scores.topk(min(config.total, kept_scores.shape[1]), dim=1)
         in_use = total >= 0
         chosen = torch.where(in_use[..., None], _rows(all_boxes.flatten(1, 2), order), 0.0)
-        return chosen, in_use, suppression.converged.all(dim=1), torch.stack(finite).all(dim=0)
+        return chosen, in_use, suppression.converged.all(dim=1), finite
 
     def _select(
         self, proposals: Tensor, valid: Tensor, logits: Tensor, deltas: Tensor, sizes: Tensor
@@ -192,27 +197,19 @@ class StaticQDTrack(nn.Module):
         found = torch.where((best > 0)[..., None], _rows(candidates, chosen), 0.0)
         return found, best, labels.gather(1, chosen).to(found.dtype), suppression.converged & complete
 
-    def _pool(self, pyramid: list[Tensor], boxes: Tensor, size: tuple[int, int] = ROI_SIZE) -> Tensor:
-        return self._pool_levels(pyramid[: len(self.network.roi_strides)], boxes, self.network.roi_strides, size)
-
-    def _pool_levels(
-        self, levels: list[Tensor], boxes: Tensor, strides: tuple[int, ...], size: tuple[int, int]
-    ) -> Tensor:
+    def _pool(self, levels: list[Tensor], boxes: Tensor, strides: tuple[int, ...], size: tuple[int, int]) -> Tensor:
         if self.pooling == "roi_align":
             pooled = pool_level_by_level(levels, boxes, strides, size, self.config.roi_finest_size)
         else:
             pooled = pool_from_atlas(levels, boxes, strides, size, self.config.roi_finest_size, _ATLAS_SAMPLES)
         return pooled.to(self.dtype)
 
-    def _embed(self, features: Features, boxes: Tensor) -> Tensor:
+    def _embed(self, finest: Tensor, levels: list[Tensor], boxes: Tensor) -> Tensor:
         size = self.config.embedding_roi_size
         if self.config.embedding_from == "pyramid":
-            return self.network.embedding_head(self._pool(features.pyramid, boxes, size)).float()
-        pooled = self._pool_levels([features.finest], boxes, self.network.backbone.strides[:1], size)
+            return self.network.embedding_head(self._pool(levels, boxes, self.network.roi_strides, size)).float()
+        pooled = self._pool([_for_pooling(finest)], boxes, self.network.backbone.strides[:1], size)
         return self.network.embedding_head(pooled.contiguous(memory_format=torch.channels_last)).float()
-
-    def _anchors(self) -> list[Tensor]:
-        return [getattr(self, f"anchors_{level}") for level in range(len(self.network.rpn.strides))]
 
     def _clip(self, boxes: Tensor, sizes: Tensor) -> Tensor:
         """Boxes [B, N, 4] clipped to the images, where the configuration wants it."""
@@ -265,6 +262,16 @@ def _reverse_input_channels(network: QDTrack) -> None:
     first = network.backbone.conv1 if isinstance(network.backbone, ResNet) else network.backbone.stem
     assert isinstance(first, nn.Conv2d)
     first.weight.copy_(first.weight.flip(1))
+
+
+def _for_pooling(level: Tensor) -> Tensor:
+    """A map as RoIAlign wants it, once for all regions: it would make a copy for each call."""
+    return level.to(dtype=torch.float32, memory_format=torch.contiguous_format)
+
+
+def _by_anchor(maps: list[Tensor], values: int) -> Tensor:
+    """What maps [B, A * values, H, W] of all levels say of every anchor: float32 [B, anchors, values]."""
+    return torch.cat([one.permute(0, 2, 3, 1).reshape(len(one), -1, values) for one in maps], dim=1).float()
 
 
 def _rows(table: Tensor, index: Tensor) -> Tensor:

@@ -26,10 +26,9 @@ def level_masks(boxes: Tensor, num_levels: int, finest_size: float) -> Tensor:
     """
     width, height = boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1]
     sizes = (width * height).clamp(min=0).sqrt() / finest_size + 1e-6
-    reached = [(width > 0) & (height > 0)]
-    reached += [reached[0] & (sizes >= 2.0**level) for level in range(1, num_levels)]
-    above = [*reached[1:], torch.zeros_like(reached[0])]
-    return torch.stack([here & ~there for here, there in zip(reached, above, strict=True)])
+    sizes = torch.where((width > 0) & (height > 0), sizes, -1.0)
+    reached = torch.stack([sizes >= bound for bound in (0.0, *(2.0**level for level in range(1, num_levels)))])
+    return torch.cat([reached[:-1] & ~reached[1:], reached[-1:]])
 
 
 def pool_level_by_level(
@@ -39,7 +38,7 @@ def pool_level_by_level(
     output_size: tuple[int, int],
     finest_size: float = 56.0,
 ) -> Tensor:
-    """RoIAlign of every region on every level, empty on all but its own, where it takes no sample; the sum of them.
+    """RoIAlign of every region on every level, empty on all but its own, where it takes no sample.
 
     Exact for any region, those that leave the image included. For engines that know RoIAlign.
 
@@ -51,16 +50,16 @@ def pool_level_by_level(
         finest_size: see :func:`level_masks`.
     """
     batch, count = boxes.shape[:2]
-    image = torch.arange(batch, device=boxes.device, dtype=boxes.dtype)[:, None, None].expand(-1, count, 1)
     masks = level_masks(boxes, len(features), finest_size)
-    pooled = None
-    for feature, stride, mask in zip(features, strides, masks, strict=True):
-        rois = torch.cat([image, torch.where(mask[..., None], boxes, 0.0)], dim=2).flatten(0, 1)
-        part = roi_align(feature.float(), rois, output_size, 1 / stride, sampling_ratio=0, aligned=True)
-        # OpenVINO divides by the samples of an empty region, which are none.
-        part = torch.where(mask.flatten()[:, None, None, None], part, 0.0)
-        pooled = part if pooled is None else pooled + part
-    assert pooled is not None
+    image = torch.arange(batch, device=boxes.device, dtype=boxes.dtype)[:, None, None]
+    of_levels = torch.where(masks[..., None], boxes, 0.0)
+    rois = torch.cat([image.expand(len(features), -1, count, 1), of_levels], dim=3).flatten(1, 2).unbind()
+    pooled: Tensor | float = 0.0
+    for feature, stride, mask, some in zip(features, strides, masks.flatten(1).unbind(), rois, strict=True):
+        part = roi_align(feature.float(), some, output_size, 1 / stride, sampling_ratio=0, aligned=True)
+        # Chosen, not added: OpenVINO divides by the samples of an empty region, which are none.
+        pooled = torch.where(mask[:, None, None, None], part, pooled)
+    assert isinstance(pooled, Tensor)
     return pooled
 
 

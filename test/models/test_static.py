@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
+from qdtrack_ros.inference.presets import load_preset, preset_names
+from qdtrack_ros.inference.static_engine import static_form as form_of
 from qdtrack_ros.models import ModelConfig, ProposalConfig, QDTrack, RawDetections
-from qdtrack_ros.models.static import StaticQDTrack, Unpacked, unpack
+from qdtrack_ros.models.static import POOLINGS, StaticQDTrack, Unpacked, unpack
 from qdtrack_ros.ops.boxes import pairwise_iou
 
 MEAN, STD = (120.0, 115.0, 100.0), (60.0, 58.0, 57.0)
@@ -221,3 +227,42 @@ def test_nothing_waits_for_a_device(name, pooling, pictures):
     waits = ("aten::item", "aten::_local_scalar_dense", "aten::nonzero", "aten::lift_fresh", "aten::masked_select")
     assert not [one for one in operators.names if one.startswith(waits)]
     assert "aten::topk" in operators.names
+
+
+ON_A_GPU = ((torch.float32, 1), (torch.float16, 4), (torch.bfloat16, 8))
+
+
+class Hosted(TorchDispatchMode):
+    """Names of the operators that have to do with a tensor outside the GPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, Tensor)]
+        if not all(tensor.device.type == "cuda" for tensor in tensors):
+            self.names.add(func.name())
+        return result
+
+
+@pytest.mark.skipif(not torch.backends.cuda.is_built(), reason="needs a PyTorch that knows CUDA; a device it needs not")
+@pytest.mark.parametrize("name", preset_names())
+def test_no_operator_waits_for_the_host_or_leaves_the_device(name):
+    preset = load_preset(name)
+    network = QDTrack(preset.model)
+    # Tensors without values, which say that they lie on a GPU: asked for a value, or for a shape that depends on one,
+    # they raise, and so does an operator on two devices.
+    mode = FakeTensorMode()
+    for pooling, (dtype, batch) in itertools.product(POOLINGS, ON_A_GPU):
+        form = form_of(network, preset.preprocess, SIZE, pooling, dtype)
+        with mode, torch.device("cuda"):
+            parts = {**dict(form.named_parameters()), **dict(form.named_buffers())}
+            there = {key: torch.empty_strided(one.shape, one.stride(), dtype=one.dtype) for key, one in parts.items()}
+            arguments = torch.empty(batch, *SIZE, 3, dtype=torch.uint8), torch.empty(batch, 2)
+        with mode, torch.no_grad(), Hosted() as hosted:
+            packed = functional_call(form, there, arguments)
+        assert packed.device.type == "cuda" and packed.dtype == torch.float32
+        assert packed.shape == (batch, 1 + preset.model.max_detections, 6 + preset.model.embedding_dim)
+        assert not hosted.names
