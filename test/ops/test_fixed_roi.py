@@ -86,7 +86,7 @@ def test_regions_at_every_border_are_pooled_as_in_the_reference(size, regions_th
 
 
 def test_the_atlas_samples_enough_for_what_is_said_of_it():
-    """Squares below 896 pixels, the coarsest level's limit, and shapes 4 times as long as wide with twice the samples."""
+    """Squares below the limit of 896 pixels, and with twice the samples shapes 4 times as long as wide."""
     features = [torch.randn(1, 2, 1024 // s, 2048 // s, generator=torch.Generator().manual_seed(3)) for s in STRIDES]
     for longer, samples in ((1, 4), (4, 8)):
         sides = torch.linspace(1, 895, 60)
