@@ -159,7 +159,7 @@ class StaticQDTrack(nn.Module):
         most = min(config.per_level, max(counts))
         scores, rows, first = [], [], 0
         for objectness, count in zip(logits.sigmoid().split(counts, dim=1), counts, strict=True):
-            best, order = objectness.topk(min(most, count), dim=1)
+            best, order = _best(objectness, min(most, count))
             unused = (0, most - order.shape[1])
             scores.append(nn.functional.pad(best, unused, value=-1.0))
             rows.append(nn.functional.pad(order + first, unused))
@@ -170,7 +170,7 @@ class StaticQDTrack(nn.Module):
         large = ((all_boxes[..., 2:] - all_boxes[..., :2]) > config.min_size).all(dim=-1)
         suppression = fixed_point_nms(all_boxes, large & (all_scores >= 0), config.nms_iou, self.nms_steps)
         kept_scores = torch.where(suppression.keep, all_scores, -1.0).flatten(1)
-        total, order = kept_scores.topk(min(config.total, kept_scores.shape[1]), dim=1)
+        total, order = _best(kept_scores, min(config.total, kept_scores.shape[1]))
         in_use = total >= 0
         chosen = torch.where(in_use[..., None], _rows(all_boxes.flatten(1, 2), order), 0.0)
         return chosen, in_use, suppression.converged.all(dim=1), finite
@@ -184,14 +184,16 @@ class StaticQDTrack(nn.Module):
         boxes = decode_deltas(proposals.flatten(0, 1), deltas).reshape(batch, count, -1, 4)
         boxes = self._clip(boxes.flatten(1, 2), sizes)
         scores = logits.softmax(dim=-1)[:, :-1].reshape(batch, count, -1)
+        if not config.clip_boxes:  # a finite offset may reach infinity, from where clipping would bring it back
+            valid = valid & _all_finite(boxes.reshape(batch * count, -1)).reshape(batch, count)
         over = (scores > config.score_threshold) & valid[..., None]
-        ranked, order = torch.where(over, scores, 0.0).flatten(1).topk(self.candidates, dim=1)
+        ranked, order = _best(torch.where(over, scores, 0.0).flatten(1), self.candidates)
         rows = torch.div(order, config.num_classes, rounding_mode="floor")
         labels = order - rows * config.num_classes
         candidates = _rows(boxes, rows if config.class_agnostic_boxes else order)
         suppression = fixed_point_nms(candidates, ranked > 0, config.nms_iou, self.nms_steps, labels)
         kept = torch.where(suppression.keep, ranked, 0.0)
-        best, chosen = kept.topk(min(config.max_detections, self.candidates), dim=1)
+        best, chosen = _best(kept, min(config.max_detections, self.candidates))
         # Candidates that found no slot cannot matter when the slots alone gave all the detections there may be.
         complete = (over.flatten(1).sum(dim=1) <= self.candidates) | (suppression.keep.sum(dim=1) >= best.shape[1])
         found = torch.where((best > 0)[..., None], _rows(candidates, chosen), 0.0)
@@ -272,6 +274,21 @@ def _for_pooling(level: Tensor) -> Tensor:
 def _by_anchor(maps: list[Tensor], values: int) -> Tensor:
     """What maps [B, A * values, H, W] of all levels say of every anchor: float32 [B, anchors, values]."""
     return torch.cat([one.permute(0, 2, 3, 1).reshape(len(one), -1, values) for one in maps], dim=1).float()
+
+
+def _best(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The best of float32 scores [B, N] by falling score, [B, count], and their places; of equal ones the first.
+
+    So does a stable sort, which the reference form has. PyTorch's topk takes any of equal scores; that of ONNX the
+    first, by its specification, which ONNX Runtime keeps and OpenVINO does not.
+    """
+    if torch.onnx.is_in_onnx_export():
+        best, order = scores.topk(count, dim=1)
+        return best, order
+    # Bits of numbers above 0 have their order. Those below are all -1 here.
+    places = torch.arange(scores.shape[1], device=scores.device)
+    order = (scores.view(torch.int32).long() * 2**32 - places).topk(count, dim=1).indices
+    return scores.gather(1, order), order
 
 
 def _rows(table: Tensor, index: Tensor) -> Tensor:

@@ -31,15 +31,15 @@ def pairwise_iou(a: Tensor, b: Tensor, min_union: float = _MIN_AREA) -> Tensor:
     Args:
         a: boxes [..., N, 4].
         b: boxes [..., M, 4].
-        min_union: smaller unions count as this, above 0. The reference's gives boxes of less than a thousandth of a
-            pixel too small an overlap.
+        min_union: smaller unions count as this. The reference's gives boxes of less than a thousandth of a pixel too
+            small an overlap; 0 takes unions as they are, and the overlap of two empty boxes is NaN.
 
     Returns:
-        [..., N, M], in [0, 1] for boxes that are not inverted; 0 where both boxes are empty.
+        [..., N, M], in [0, 1] for boxes that are not inverted; 0 where both boxes are empty and `min_union` is above 0.
     """
     intersection = _pairwise_intersection(a, b)
     union = box_area(a)[..., :, None] + box_area(b)[..., None, :] - intersection
-    return intersection / union.clamp(min=min_union)
+    return intersection / (union.clamp(min=min_union) if min_union else union)
 
 
 def pairwise_iof(a: Tensor, b: Tensor) -> Tensor:

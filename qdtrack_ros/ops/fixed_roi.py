@@ -103,7 +103,8 @@ def pool_from_atlas(
         atlas, grid.flatten(1, 2), mode="bilinear", padding_mode="border", align_corners=False
     )
     weights = (y_weights[:, :, :, None] * x_weights[:, :, None, :]).flatten(1, 2)
-    cells = (sampled * weights[:, None]).reshape(batch, -1, count, rows, max_samples, columns, max_samples)
+    channels = features[0].shape[1]
+    cells = (sampled * weights[:, None]).reshape(batch, channels, count, rows, max_samples, columns, max_samples)
     return cells.sum(dim=(4, 6)).transpose(1, 2).flatten(0, 1)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision.ops import nms
@@ -50,6 +51,7 @@ def per_level_nms(boxes: Tensor, scores: Tensor, group_ids: Tensor, iou_threshol
     """
     if len(boxes) == 0:
         return group_ids.new_zeros(0)
+    iou_threshold = _representable(iou_threshold, boxes.dtype)
     shifted = boxes + (group_ids.to(boxes) * (boxes.max() + 1))[:, None]
     if len(boxes) < (_SPLIT_FROM_CPU if boxes.device.type == "cpu" else _SPLIT_FROM):
         return nms(shifted, scores, iou_threshold)
@@ -116,8 +118,10 @@ def fixed_point_nms(
         steps: at least 1; raising it lets longer chains of overlapping boxes converge, and costs time.
         labels: [..., N]; boxes of different labels do not suppress each other. None: all are of one.
     """
-    # Tiny boxes overlap as in torchvision's greedy NMS; empty ones not at all, without a NaN for engines to compare.
-    overlaps = pairwise_iou(boxes, boxes, torch.finfo(boxes.dtype).tiny) > iou_threshold
+    boxes = boxes.to(torch.promote_types(boxes.dtype, torch.float32))  # areas of a picture are no half precision
+    overlaps = pairwise_iou(boxes, boxes, 0.0)
+    # No overlap is above 1. That of two empty boxes is NaN: OpenVINO calls it greater than anything, but not less.
+    overlaps = (overlaps > _representable(iou_threshold, boxes.dtype)) & (overlaps <= 2)
     if labels is not None:
         overlaps = overlaps & (labels[..., :, None] == labels[..., None, :])
     count = boxes.shape[-2]
@@ -129,3 +133,14 @@ def fixed_point_nms(
         suppressors = (keep[..., None, :] @ suppresses)[..., 0, :]
         previous, keep = keep, torch.relu(usable - suppressors)
     return FixedPoint(keep > 0, (keep == previous).all(dim=-1))
+
+
+def _representable(threshold: float, dtype: torch.dtype) -> float:
+    """The largest number of a dtype that is not above the threshold: a number of the dtype exceeds either or neither.
+
+    torchvision compares the overlaps with the threshold itself on a CPU, and with one rounded to float32 on a GPU, as
+    matrices do: 0.3 becomes more than 0.3, and boxes that overlap by just that would be kept here and dropped there.
+    """
+    rounding = np.float64 if dtype == torch.float64 else np.float32
+    nearest = rounding(threshold)
+    return float(nearest if float(nearest) <= threshold else np.nextafter(nearest, rounding(-1)))

@@ -17,6 +17,8 @@ _AT_A_TIME = 4_000_000  # pixels of bags, or samples: bounds the memory that a t
 def assign_levels(boxes: Tensor, num_levels: int, finest_size: float = 56.0) -> Tensor:
     """Pyramid level of every box: floor(log2(sqrt(area) / finest_size)), clamped to the levels there are.
 
+    By comparing with powers of two: a logarithm just below 3 is rounded up to it by some libraries, and not by others.
+
     Args:
         boxes: [N, 4].
         num_levels: levels, finest first.
@@ -25,10 +27,12 @@ def assign_levels(boxes: Tensor, num_levels: int, finest_size: float = 56.0) -> 
     Returns:
         int64 [N]; 0 for boxes that are no number.
     """
-    sizes = box_area(boxes).sqrt()
-    # The small term keeps empty boxes finite and puts exact multiples on the upper level, as the reference does.
-    levels = torch.floor(torch.log2(sizes / finest_size + 1e-6))
-    return levels.nan_to_num(0.0).clamp(0, num_levels - 1).long()
+    # The small term puts exact multiples on the upper level, as the reference does.
+    sizes = box_area(boxes).sqrt() / finest_size + 1e-6
+    levels = torch.zeros_like(sizes, dtype=torch.int64)
+    for level in range(1, num_levels):
+        levels += sizes >= 2.0**level
+    return levels
 
 
 def multilevel_roi_align(

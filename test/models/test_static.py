@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 from dataclasses import replace
 
@@ -17,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from qdtrack_ros.inference.presets import load_preset, preset_names
 from qdtrack_ros.inference.static_engine import static_form as form_of
 from qdtrack_ros.models import ModelConfig, ProposalConfig, QDTrack, RawDetections
-from qdtrack_ros.models.static import POOLINGS, StaticQDTrack, Unpacked, unpack
+from qdtrack_ros.models.static import POOLINGS, StaticQDTrack, Unpacked, _best, unpack
 from qdtrack_ros.ops.boxes import pairwise_iou
 
 MEAN, STD = (120.0, 115.0, 100.0), (60.0, 58.0, 57.0)
@@ -186,6 +187,53 @@ def test_a_network_that_overflows_is_flagged(part, value, pictures):
     network = random_network(SMALL)
     dict(network.named_parameters())[part].data[0] = value
     assert not any(one.finite for one in run(static_form(network), pictures, SIZES))
+
+
+@pytest.mark.parametrize("count", [1, 40, 300])
+@pytest.mark.parametrize("levels", [1, 3, 20, 10_000])
+def test_of_equal_scores_the_first_are_the_best(levels, count):
+    scores = (torch.rand(3, 300, generator=torch.Generator().manual_seed(levels)) * levels).floor() / levels
+    scores[0, ::3], scores[1] = -1.0, 1.0
+    expected = scores.sort(dim=1, descending=True, stable=True)
+    best, order = _best(scores, count)
+    assert torch.equal(best, expected.values[:, :count]) and torch.equal(order, expected.indices[:, :count])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_of_equal_scores_the_first_are_the_best_in_onnxruntime():
+    pytest.importorskip("onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+
+    class Best(torch.nn.Module):
+        def forward(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+            return _best(scores, 40)
+
+    file, scores = io.BytesIO(), (torch.rand(2, 300) * 20).floor() / 20
+    torch.onnx.export(Best(), (scores,), file, input_names=["scores"], opset_version=18, dynamo=False)
+    order = onnxruntime.InferenceSession(file.getvalue()).run(None, {"scores": scores.numpy()})[1]
+    np.testing.assert_array_equal(order, scores.sort(dim=1, descending=True, stable=True).indices[:, :40])
+
+
+@pytest.mark.parametrize("part", ["rpn.objectness.bias", "box_head.classifier.bias"])
+def test_scores_that_are_all_1_leave_the_order_of_the_reference_form(part, pictures):
+    network = random_network(SMALL)
+    dict(network.named_parameters())[part].data[0] = 200
+    expected = detect(network, pictures, SIZES)
+    found = run(static_form(network), pictures, SIZES)
+    assert all(one.exact for one in found)
+    assert [share_found(a, b) for a, b in zip(found, expected, strict=True)] == [1.0] * 3
+
+
+@pytest.mark.parametrize("name", ["small", "unclipped"])
+def test_finite_offsets_that_lead_to_infinity_give_what_the_reference_form_gives(name, pictures):
+    network = random_network(ARCHITECTURES[name])
+    network.box_head.regressor.bias.data[0] = 3e38
+    expected = detect(network, pictures, SIZES)
+    found = run(static_form(network), pictures, SIZES)
+    assert [int((one.scores > 0).sum()) for one in found] == [len(one.scores) for one in expected]
+    assert all(bool(one.boxes.isfinite().all()) for one in found)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one.boxes[: len(other.boxes)], other.boxes, atol=1e-2, rtol=0)
 
 
 def test_half_precision_keeps_boxes_and_scores_in_float32(pictures):

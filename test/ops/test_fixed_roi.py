@@ -1,7 +1,12 @@
 """Pooling with fixed shapes against the pooling of the reference form, in the image and beyond its borders."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from qdtrack_ros.ops.fixed_roi import build_atlas, level_masks, pool_from_atlas, pool_level_by_level
@@ -38,6 +43,60 @@ def test_every_region_is_on_its_level_and_an_empty_one_on_none():
     assert masks.sum(dim=0)[:, :-1].eq(1).all() and not masks[:, :, -1].any()
     levels = assign_levels(boxes[:, :-1].flatten(0, 1), 4)
     assert torch.equal(masks[:, :, :-1].flatten(1).int().argmax(dim=0), levels)
+
+
+@pytest.mark.parametrize("side", [112.0, 224.0, 448.0])
+def test_sizes_within_a_few_roundings_of_a_level_are_on_the_level_of_the_reference(side):
+    near = (np.float32(side).view(np.int32) + np.arange(-8, 9, dtype=np.int32)).view(np.float32)
+    ends = torch.from_numpy(near)
+    boxes = torch.stack([ends * 0, ends * 0, ends, ends], dim=1)
+    levels = assign_levels(boxes, 4)
+    assert len(set(levels.tolist())) == 2
+    assert torch.equal(level_masks(boxes, 4, 56.0).int().argmax(dim=0), levels)
+
+
+LENGTHS = st.sampled_from([0.0, 1e-4, 0.01, 1.0, 7.0, 28.0, 56.0, 111.9, 112.0, 192.0, 256.0, 448.0, 900.0])
+
+
+@st.composite
+def edges(draw, length: int) -> tuple[float, float]:
+    """Start and end of a region that touches, crosses or misses a border of the image, by single pixels or by many."""
+    size = draw(LENGTHS)
+    border = draw(st.sampled_from([0.0, float(length)]))
+    start = border - draw(st.sampled_from([0.0, 0.5, 1.0])) * size
+    start += draw(st.sampled_from([-200.0, -33.0, -4.0, -1.0, -0.5, 0.0, 0.5, 1.0, 4.0, 40.0]))
+    return start, start + size
+
+
+BORDER_REGIONS = st.lists(st.tuples(edges(SIZE[1]), edges(SIZE[0])), max_size=12)
+
+
+@pytest.mark.parametrize("size", [(7, 7), (24, 12)])
+@settings(max_examples=40, deadline=None)
+@given(BORDER_REGIONS)
+def test_regions_at_every_border_are_pooled_as_in_the_reference(size, regions_there):
+    rows = [[left, top, right, bottom] for (left, right), (top, bottom) in regions_there]
+    boxes, features = torch.tensor(rows, dtype=torch.float32).reshape(1, -1, 4), pyramid(batch=1)
+    expected = reference(features, boxes, STRIDES, size)
+    assert torch.equal(pool_level_by_level(features, boxes, STRIDES, size), expected)
+    sides = (boxes[0, :, 2:] - boxes[0, :, :2]) / torch.tensor(STRIDES)[assign_levels(boxes[0], 4)][:, None]
+    enough = (sides <= 4 * torch.tensor(size).flip(0)).all(dim=1)
+    pooled = pool_from_atlas(features, boxes, STRIDES, size, max_samples=4)
+    torch.testing.assert_close(pooled[enough], expected[enough], atol=1e-4, rtol=0)
+
+
+def test_the_atlas_samples_enough_for_what_is_said_of_it():
+    """Squares below the limit of 896 pixels, and with twice the samples shapes 4 times as long as wide."""
+    features = [torch.randn(1, 2, 1024 // s, 2048 // s, generator=torch.Generator().manual_seed(3)) for s in STRIDES]
+    for longer, samples in ((1, 4), (4, 8)):
+        sides = torch.linspace(1, 895, 60)
+        boxes = torch.stack([sides * 0 + 9, sides * 0 + 5, 9 + sides * math.sqrt(longer), 5 + sides / longer**0.5], 1)
+        pooled = pool_from_atlas(features, boxes[None], STRIDES, (7, 7), max_samples=samples)
+        expected = reference(features, boxes[None], STRIDES, (7, 7))
+        torch.testing.assert_close(pooled, expected, atol=2e-4, rtol=0)
+    whole = torch.tensor([[[0.0, 0, 2048, 1024]]])
+    away = pool_from_atlas(features, whole, STRIDES, (7, 7)) - reference(features, whole, STRIDES, (7, 7))
+    assert away.abs().max() > 0.1
 
 
 @pytest.mark.parametrize("margin", [0.0, 150.0])

@@ -1,6 +1,10 @@
 """Suppression against the reference's choices and against a plain greedy loop."""
 
+import functools
+import io
 import math
+import warnings
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.ops import nms as torchvision_nms
 
+from qdtrack_ros.inference import openvino_backend
 from qdtrack_ros.ops import nms as nms_module
 from qdtrack_ros.ops.boxes import pairwise_iou
 from qdtrack_ros.ops.nms import fixed_point_nms, multiclass_nms, per_level_nms
@@ -129,25 +134,47 @@ def test_a_fixed_point_on_boxes_that_repeat_touch_and_are_empty(corners, thresho
 
 SIDES = st.one_of(
     st.integers(0, 4).map(float),
-    st.sampled_from([0.0, 1e-4, 3e-4, 1e-30, 1e12, 1e25, 3e38, math.inf, math.nan, -2.0]),
+    st.sampled_from([0.0, 1e-45, 3e-23, 1e-20, 1e-4, 3e-4, 1e-30, 1e12, 1e25, 3e38, math.inf, math.nan, -2.0]),
 )
+ROWS = st.lists(st.tuples(SIDES, SIDES, SIDES, SIDES), min_size=1, max_size=20)
+THRESHOLDS = st.sampled_from([0.0, 0.1, 0.25, 0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.8, 0.9, 1.0])  # half above in float32
 
 
-@settings(max_examples=150, deadline=None)
-@given(
-    st.lists(st.tuples(SIDES, SIDES, SIDES, SIDES), min_size=1, max_size=20),
-    st.sampled_from([0.25, 0.5, 0.7]),
-    st.booleans(),
-    st.integers(1, 21),
-)
+def boxes_of_all_kinds(rows: list[tuple[float, ...]]) -> Tensor:
+    return torch.tensor([[x, y, x + w, y + h] for x, y, w, h in rows], dtype=torch.float32)
+
+
+@settings(max_examples=200, deadline=None)
+@given(ROWS, THRESHOLDS, st.booleans(), st.integers(1, 21))
 def test_boxes_of_all_kinds_stay_as_in_torchvision(rows, threshold, tied, steps):
     """Empty, tiny, huge, inverted, infinite and NaN boxes, scores that differ and scores that are all the same."""
-    boxes = torch.tensor([[x, y, x + w, y + h] for x, y, w, h in rows], dtype=torch.float32)
+    boxes = boxes_of_all_kinds(rows)
     scores = torch.full((len(boxes),), 0.5) if tied else by_falling_score(len(boxes))
     expected = torchvision_nms(boxes, scores, threshold).tolist()
     kept, converged = fixed_point(boxes, None, threshold, steps)
     assert kept == expected or not converged
     assert fixed_point(boxes, None, threshold, len(boxes) + 1) == (expected, True)
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
+def test_overlaps_of_the_threshold_and_an_ulp_beside_it_fall_as_in_torchvision(threshold):
+    """Pairs moved apart until they overlap by about the threshold, the second one's end moved by single ulps."""
+    generator = torch.Generator().manual_seed(int(10 * threshold))
+    sides = torch.rand(200, 2, generator=generator) * 100 + 10
+    corners = torch.rand(200, 2, generator=generator) * 500
+    first = torch.cat([corners, corners + sides], dim=1)
+    second = first.clone()
+    second[:, 0::2] += sides[:, :1] * (1 - threshold) / (1 + threshold)
+    ends = second[:, 2].numpy().view(np.int32) + torch.randint(-3, 4, (200,), generator=generator).int().numpy()
+    second[:, 2] = torch.from_numpy(ends.view(np.float32))
+    exact = torch.tensor([[[0.0, 0, 10, 1], [0, 0, round(10 * threshold), 1]]])
+    pairs = torch.cat([exact, torch.stack([first, second], dim=1)])
+    scores, group = torch.tensor([0.9, 0.8]), torch.zeros(2, dtype=torch.int64)
+    found = fixed_point_nms(pairs, torch.ones(len(pairs), 2, dtype=torch.bool), threshold, 3)
+    expected = [torchvision_nms(pair, scores, threshold).tolist() for pair in pairs]
+    assert found.converged.all() and {len(one) for one in expected} == {1, 2}
+    assert [keep.nonzero().flatten().tolist() for keep in found.keep] == expected
+    assert [per_level_nms(pair, scores, group, threshold).tolist() for pair in pairs] == expected
 
 
 @settings(max_examples=60, deadline=None)
@@ -166,6 +193,78 @@ def test_chains_that_branch_and_cross_are_right_or_told(chains, random, steps):
     kept, converged = fixed_point(boxes, None, 0.25, steps)
     assert kept == expected or not converged
     assert fixed_point(boxes, None, 0.25, len(boxes) + 1) == (expected, True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_boxes_of_other_precisions_stay_as_torchvision_finds_them_in_full(dtype):
+    """Areas of 300 x 300 pixels are infinite in half precision."""
+    boxes, _, _ = random_boxes(7, 80)
+    boxes = (boxes * 30).to(dtype)
+    full = boxes.double() if dtype == torch.float64 else boxes.float()
+    for threshold in (0.3, 0.5, 0.6):
+        expected = torchvision_nms(full, by_falling_score(80).to(full.dtype), threshold).tolist()
+        assert len(expected) < 80 and fixed_point(boxes, None, threshold, 81) == (expected, True)
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e-23, 1e-22, 1e-20, 1e7, 1e17, 1e18])
+def test_areas_next_to_zero_and_to_infinity_stay_as_in_torchvision(scale):
+    boxes = random_boxes(7, 80)[0] * scale
+    expected = torchvision_nms(boxes, by_falling_score(80), 0.4).tolist()
+    assert fixed_point(boxes, None, 0.4, 81) == (expected, True)
+
+
+def test_pictures_of_a_batch_converge_each_for_itself():
+    chain = torch.arange(40) * 4.0
+    long = torch.stack([chain, chain * 0, chain + 10, chain * 0 + 10], dim=1)
+    short = long.clone()
+    short[8:] += 1000.0 * torch.arange(32)[:, None]
+    found = fixed_point_nms(torch.stack([long, short, long]), torch.ones(3, 40, dtype=torch.bool), 0.3, 16)
+    assert found.converged.tolist() == [False, True, False]
+    assert found.keep[1].nonzero().flatten().tolist() == [0, 2, 4, 6, *range(8, 40)]
+
+
+@functools.cache
+def exported(engine: str, threshold: float, slots: int = 20) -> Callable[[Tensor, Tensor], tuple[np.ndarray, bool]]:
+    """Suppression in another engine: (boxes [slots, 4], valid [slots]) to (keep, converged)."""
+
+    class Suppression(torch.nn.Module):
+        def forward(self, boxes: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+            return fixed_point_nms(boxes, valid, threshold, 12)
+
+    file = io.BytesIO()
+    arguments = (torch.zeros(slots, 4), torch.ones(slots, dtype=torch.bool))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(Suppression(), arguments, file, input_names=["b", "v"], opset_version=18, dynamo=False)
+    if engine == "onnxruntime":
+        session = pytest.importorskip("onnxruntime").InferenceSession(file.getvalue())
+        return lambda boxes, valid: session.run(None, {"b": boxes.numpy(), "v": valid.numpy()})
+    core = openvino_backend._core()
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    model = core.compile_model(core.read_model(io.BytesIO(file.getvalue())), "CPU", settings)
+    return lambda boxes, valid: tuple(model([boxes.numpy(), valid.numpy()]).values())
+
+
+PLAIN_SIDES = st.one_of(st.integers(0, 4).map(float), st.sampled_from([0.0, 1e25, math.inf, math.nan, -2.0]))
+OF_ENGINES = {
+    "onnxruntime": (ROWS, 0.6),
+    # OpenVINO multiplies by the inverse of a union, fuses products and sums, and rounds what is subnormal to 0.
+    "openvino": (st.lists(st.tuples(*[PLAIN_SIDES] * 4), min_size=1, max_size=20), 0.5),
+}
+
+
+@pytest.mark.parametrize("engine", OF_ENGINES)
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_other_engines_suppress_boxes_of_all_kinds_as_torchvision(engine, data):
+    pytest.importorskip("onnx")
+    pytest.importorskip(engine)
+    kinds, threshold = OF_ENGINES[engine]
+    boxes = boxes_of_all_kinds(data.draw(kinds))
+    slots = torch.cat([boxes, torch.zeros(20 - len(boxes), 4)])
+    keep, converged = exported(engine, threshold)(slots, torch.arange(20) < len(boxes))
+    expected = torchvision_nms(boxes, by_falling_score(len(boxes)), threshold).tolist()
+    assert np.flatnonzero(keep).tolist() == expected or not converged
 
 
 @pytest.mark.parametrize("length", [2, 15, 16, 17, 40])
