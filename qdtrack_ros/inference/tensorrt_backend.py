@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from qdtrack_ros.files import check_writable
 from qdtrack_ros.inference.engine_file import EngineKey, engine_path, read_engine, write_engine
 from qdtrack_ros.inference.onnx_file import INPUTS, OUTPUT, onnx_bytes, require_onnx
 from qdtrack_ros.inference.static_engine import GPU_STREAMS, Backend, Graph, for_threads
@@ -64,7 +65,7 @@ def cached_engine(key: EngineKey) -> bytes | None:
     path = engine_path(key)
     try:
         return read_engine(path, key)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except EngineError as error:
         log.warning("%s; it is built anew", error)
@@ -72,10 +73,19 @@ def cached_engine(key: EngineKey) -> bytes | None:
 
 
 def build_into_cache(library: Any, key: EngineKey, form: StaticQDTrack, compute_capability: str | None) -> bytes:
-    """Build an engine, and keep it where :func:`cached_engine` looks; see :func:`build_engine`."""
-    log.warning("building the TensorRT engine %s; the next start will find it", engine_path(key))
+    """Build an engine, and keep it where :func:`cached_engine` looks; see :func:`build_engine`.
+
+    Raises:
+        EngineError: it cannot be built, or there is no place to keep it.
+    """
+    path = engine_path(key)
+    try:
+        check_writable(path)  # before minutes of work
+    except OSError as error:
+        raise EngineError(f"there is no place to keep TensorRT engines: {error} with QDTRACK_CACHE") from error
+    log.warning("building the TensorRT engine %s; the next start will find it", path)
     engine = build_engine(library, onnx_bytes(form, key.batch), compute_capability)
-    write_engine(engine_path(key), key, engine)
+    write_engine(path, key, engine)
     return engine
 
 
@@ -106,7 +116,8 @@ def engine_key(
     library: ModuleType, form: StaticQDTrack, batch: int, precision: str, model_id: str, compute_capability: str
 ) -> EngineKey:
     """What an engine of this form would be built for."""
-    constants = [form.config, form.nms_steps, form.candidates, form.mean.tolist(), form.inverse_std.tolist()]
+    normalisation = [form.bgr, form.mean.tolist(), form.inverse_std.tolist()]
+    constants = [form.config, form.nms_steps, form.candidates, *normalisation]
     return EngineKey(
         weights=model_id,
         graph_version=GRAPH_VERSION,

@@ -90,6 +90,7 @@ class StaticQDTrack(nn.Module):
         self.network.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.dtype = dtype
         self.config = network.config
+        self.bgr = bgr
         self.input_size = input_size
         self.pooling = pooling
         self.nms_steps = nms_steps

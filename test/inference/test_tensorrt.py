@@ -77,6 +77,29 @@ def test_a_missing_library_is_named_with_the_lines_that_install_it(monkeypatch):
     with pytest.raises(EngineError, match="engine tensorrt needs a package, which is not installed: pip install"):
         load_library()
     with pytest.raises(EngineError, match="another GPU needs TensorRT for RTX, which is not installed"):
+def test_a_key_tells_the_order_of_channels(library, tiny_preset):
+    """With mean and deviation the same for all channels nothing else would."""
+    grey = {"preprocess": {"mean": [127.0] * 3, "std": [128.0] * 3}}
+    keys = []
+    for order in ("rgb", "bgr"):
+        preset = load_preset(str(tiny_preset), grey | {"preprocess.channel_order": order})
+        form = static_form(QDTrack(preset.model), preset.preprocess, (96, 128), tensorrt_backend.POOLING)
+        keys.append(engine_key(library, form, 1, "fp32", "0123", "8.6"))
+    assert engine_path(keys[0]) != engine_path(keys[1])
+
+
+def test_an_engine_that_cannot_be_kept_is_not_built(library, tiny_preset, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("QDTRACK_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr(tensorrt_backend, "build_engine", None)
+    preset = load_preset(str(tiny_preset))
+    form = static_form(QDTrack(preset.model), preset.preprocess, (96, 128), tensorrt_backend.POOLING)
+    key = engine_key(library, form, 1, "fp32", "0123", "8.6")
+    assert cached_engine(key) is None
+    with pytest.raises(EngineError, match="no place to keep TensorRT engines: .* another place with QDTRACK_CACHE"):
+        tensorrt_backend.build_into_cache(library, key, form, "8.6")
+
+
         load_library(offline=True)
 
 
