@@ -132,7 +132,7 @@ class StaticQDTrack(nn.Module):
         embeddings = self._embed(features, boxes).reshape(len(images), -1, self.config.embedding_dim)
         rows = torch.cat([boxes, scores[..., None], labels[..., None], embeddings], dim=2)
         flags = torch.stack([exact & selected_exact, finite], dim=1).to(rows.dtype)
-        header = nn.functional.pad(flags, (0, rows.shape[2] - flags.shape[1]))
+        header = nn.functional.pad(flags, (0, _EMBEDDING + self.config.embedding_dim - 2))
         return torch.cat([header[:, None], rows], dim=1)
 
     def _normalised(self, images: Tensor, sizes: Tensor) -> Tensor:
@@ -150,18 +150,19 @@ class StaticQDTrack(nn.Module):
         """Proposals [B, P, 4], which of them are in use [B, P], and whether all is exact and finite [B]."""
         config = self.config.proposals
         output = self.network.rpn(features.pyramid)
-        most = min(config.per_level, max(anchors.shape[0] for anchors in self._anchors()))
+        most = min(config.per_level, max(len(anchors) for anchors in self._anchors()))
         boxes, scores, finite = [], [], []
         for logits, deltas, anchors in zip(output.logits, output.deltas, self._anchors(), strict=True):
             logits, deltas = logits.float(), deltas.float()
             finite += [_all_finite(logits.flatten(1)), _all_finite(deltas.flatten(1))]
             objectness = logits.permute(0, 2, 3, 1).flatten(1).sigmoid()
             offsets = deltas.permute(0, 2, 3, 1).reshape(len(logits), -1, 4)
-            best, order = objectness.topk(min(most, anchors.shape[0]), dim=1)
+            count = min(most, len(anchors))
+            best, order = objectness.topk(count, dim=1)
             chosen = decode_deltas(anchors[order].flatten(0, 1), _rows(offsets, order).flatten(0, 1))
             chosen = self._clip(chosen.reshape(*order.shape, 4), sizes)
-            boxes.append(nn.functional.pad(chosen, (0, 0, 0, most - order.shape[1])))
-            scores.append(nn.functional.pad(best, (0, most - order.shape[1]), value=-1.0))
+            boxes.append(nn.functional.pad(chosen, (0, 0, 0, most - count)))
+            scores.append(nn.functional.pad(best, (0, most - count), value=-1.0))
         all_boxes, all_scores = torch.stack(boxes, dim=1), torch.stack(scores, dim=1)
         large = ((all_boxes[..., 2:] - all_boxes[..., :2]) > config.min_size).all(dim=-1)
         suppression = fixed_point_nms(all_boxes, large & (all_scores >= 0), config.nms_iou, self.nms_steps)
