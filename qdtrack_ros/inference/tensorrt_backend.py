@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 POOLING = "atlas"  # TensorRT's own RoIAlign is a plugin, which wants a GPU to build and is not in TensorRT for RTX
 _MODULES = ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings")
+_TURING = "7.5"
 _REMEDY = (
     "pip install tensorrt (on the GPU's machine), or pip install --only-binary=:all: --no-deps tensorrt-rtx-cu13-libs "
     "tensorrt-rtx-cu13-bindings (which builds without a GPU)"
@@ -152,20 +153,41 @@ def build_engine(library: Any, graph: bytes, compute_capability: str | None) -> 
         raise EngineError(f"TensorRT cannot read the graph: {faults}")
     config = builder.create_builder_config()
     if compute_capability is not None:
-        name = f"SM{compute_capability.replace('.', '')}"
-        known = getattr(getattr(library, "ComputeCapability", None), "__members__", {})
-        if name not in known:
-            choices = ", ".join(f"{n[2:-1]}.{n[-1]}" for n in known if n.startswith("SM")) or "none"
-            raise EngineError(
-                f"compute capability {compute_capability} cannot be built for by {library_name(library)} "
-                f"{library.__version__}, which knows: {choices}"
-            )
         config.num_compute_capabilities = 1
-        config.set_compute_capability(known[name], 0)
+        config.set_compute_capability(gpu_kind(library, compute_capability), 0)
     serialized = builder.build_serialized_network(network, config)
     if serialized is None:
         raise EngineError(f"TensorRT cannot build the engine: {messages.last_error or 'it does not say why'}")
     return bytes(serialized)
+
+
+def check_buildable(library: Any, compute_capability: str, precision: str) -> None:
+    """Find out before long work whether TensorRT builds for a GPU that is not here.
+
+    Raises:
+        EngineError: not for this one, or not in this precision.
+    """
+    gpu_kind(library, compute_capability)
+    if compute_capability == _TURING and precision != "fp16":
+        raise EngineError(
+            f"{library_name(library)} builds for compute capability {_TURING} in fp16 only; use --precision fp16"
+        )
+
+
+def gpu_kind(library: Any, compute_capability: str) -> Any:
+    """TensorRT's name for the GPUs of a compute capability, e.g. ``8.6``.
+
+    Raises:
+        EngineError: it builds for none of them.
+    """
+    names = getattr(getattr(library, "ComputeCapability", None), "__members__", {})
+    known = {f"{name[2:-1]}.{name[-1]}": kind for name, kind in names.items() if name.startswith("SM")}
+    if compute_capability not in known:
+        raise EngineError(
+            f"compute capability {compute_capability} cannot be built for by {library_name(library)} "
+            f"{library.__version__}, which knows: {', '.join(known) or 'none'}"
+        )
+    return known[compute_capability]
 
 
 def _messages(library: Any) -> Any:

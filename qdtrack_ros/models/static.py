@@ -60,7 +60,7 @@ class StaticQDTrack(nn.Module):
         bgr: whether the network wants blue first, as the input has it.
         pooling: ``roi_align``, exact, for engines that know RoIAlign; ``atlas``, by bilinear sampling.
         nms_steps: see :func:`fixed_point_nms`.
-        dtype: of the weights and feature maps; boxes, scores, pooling and suppression are float32 always.
+        dtype: of the weights and feature maps; boxes, scores, overlaps and pooling are float32 always.
         trim: embed, and give, only as many slots as the picture with most detections needs, rounded up to a multiple of
             8: the one shape that depends on data, for engines that take it. A street has 20 people, not 100.
     """
@@ -165,7 +165,9 @@ class StaticQDTrack(nn.Module):
             scores.append(nn.functional.pad(best, (0, most - count), value=-1.0))
         all_boxes, all_scores = torch.stack(boxes, dim=1), torch.stack(scores, dim=1)
         large = ((all_boxes[..., 2:] - all_boxes[..., :2]) > config.min_size).all(dim=-1)
-        suppression = fixed_point_nms(all_boxes, large & (all_scores >= 0), config.nms_iou, self.nms_steps)
+        suppression = fixed_point_nms(
+            all_boxes, large & (all_scores >= 0), config.nms_iou, self.nms_steps, dtype=self.dtype
+        )
         kept_scores = torch.where(suppression.keep, all_scores, -1.0).flatten(1)
         total, order = kept_scores.topk(min(config.total, kept_scores.shape[1]), dim=1)
         in_use = total >= 0
@@ -186,7 +188,7 @@ class StaticQDTrack(nn.Module):
         rows = torch.div(order, config.num_classes, rounding_mode="floor")
         labels = order - rows * config.num_classes
         candidates = _rows(boxes, rows if config.class_agnostic_boxes else order)
-        suppression = fixed_point_nms(candidates, ranked > 0, config.nms_iou, self.nms_steps, labels)
+        suppression = fixed_point_nms(candidates, ranked > 0, config.nms_iou, self.nms_steps, labels, self.dtype)
         kept = torch.where(suppression.keep, ranked, 0.0)
         best, chosen = kept.topk(min(config.max_detections, self.candidates), dim=1)
         # Candidates that found no slot cannot matter when the slots alone gave all the detections there may be.

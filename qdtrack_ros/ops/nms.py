@@ -101,7 +101,12 @@ class FixedPoint(NamedTuple):
 
 
 def fixed_point_nms(
-    boxes: Tensor, valid: Tensor, iou_threshold: float, steps: int, labels: Tensor | None = None
+    boxes: Tensor,
+    valid: Tensor,
+    iou_threshold: float,
+    steps: int,
+    labels: Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> FixedPoint:
     """NMS without loops over boxes or shapes that depend on data: matrix steps to the fixed point.
 
@@ -115,6 +120,8 @@ def fixed_point_nms(
         iou_threshold: a box is suppressed by a better one that overlaps it by more.
         steps: at least 1; raising it lets longer chains of overlapping boxes converge, and costs time.
         labels: [..., N]; boxes of different labels do not suppress each other. None: all are of one.
+        dtype: of the matrices of zeros and ones in the steps. All are exact: none takes a sum of ones for zero. But a
+            Turing GPU, for one, multiplies no float32 matrices in TensorRT for RTX.
     """
     # Tiny boxes overlap as in torchvision's greedy NMS; empty ones not at all, without a NaN for engines to compare.
     overlaps = pairwise_iou(boxes, boxes, torch.finfo(boxes.dtype).tiny) > iou_threshold
@@ -122,10 +129,10 @@ def fixed_point_nms(
         overlaps = overlaps & (labels[..., :, None] == labels[..., None, :])
     count = boxes.shape[-2]
     before = torch.ones(count, count, dtype=torch.bool, device=boxes.device).triu(1)
-    suppresses = (overlaps & before).to(boxes.dtype)
+    suppresses = (overlaps & before).to(dtype)
     keep, converged = valid, valid
     for _ in range(steps):
-        suppressed = (keep.to(boxes.dtype)[..., None, :] @ suppresses)[..., 0, :] > 0
+        suppressed = (keep.to(dtype)[..., None, :] @ suppresses)[..., 0, :] > 0
         changed = valid & ~suppressed
         converged, keep = changed == keep, changed
     return FixedPoint(keep, converged.all(dim=-1))

@@ -48,6 +48,14 @@ def test_every_architecture_becomes_an_engine(library, name, batch, dtype):
     assert len(build_engine(library, onnx_bytes(form, batch), "8.6")) > 1_000_000
 
 
+def test_a_turing_gpu_gets_an_engine_in_half_precision(library):
+    """TensorRT for RTX has no products of float32 matrices for it, which NMS would be one of."""
+    preset = load_preset("pedestrian")
+    network, pooling = QDTrack(preset.model), tensorrt_backend.POOLING
+    form = static_form(network, preset.preprocess, (160, 256), pooling, torch.float16)
+    assert len(build_engine(library, onnx_bytes(form, 1), "7.5")) > 1_000_000
+
+
 def test_what_cannot_be_built_is_told(library, graph):
     with pytest.raises(EngineError, match=r"compute capability 5\.0 cannot be built for by tensorrt_rtx .*8\.6"):
         build_engine(library, graph, "5.0")
