@@ -114,7 +114,7 @@ def write_graph(arguments: argparse.Namespace) -> None:
         embedding_dim=exported.form.config.embedding_dim,
     )
     write_onnx(arguments.output, exported.graph, facts)
-    print(f"{width}x{height}, batch {exported.batch}, {exported.precision}: {arguments.output}")
+    print(f"input {width}x{height}, batch {exported.batch}, {exported.precision}: {arguments.output}")
 
 
 def write_tensorrt(arguments: argparse.Namespace) -> None:
@@ -134,6 +134,7 @@ def write_tensorrt(arguments: argparse.Namespace) -> None:
     capability = wanted or ".".join(map(str, torch.cuda.get_device_capability()))
     key = engine_key(library, exported.form, exported.batch, exported.precision, exported.model_id, capability)
     path = arguments.output or engine_path(key)
+        max_detections=exported.form.slots,
     write_engine(path, key, build_engine(library, exported.graph, wanted))
     print(f"{key.library} for compute capability {capability}, {exported.precision}: {path}")
     print(f"on that machine it is looked for as {engine_path(key).name} in the folder engines of its cache")

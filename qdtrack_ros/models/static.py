@@ -107,6 +107,7 @@ class StaticQDTrack(nn.Module):
             self.register_buffer(f"anchors_{level}", anchors)
         slots = config.proposals.total * config.num_classes
         self.candidates = min(slots, max(_MIN_CANDIDATES, _CANDIDATES_PER_DETECTION * config.max_detections))
+        self.slots = min(config.max_detections, self.candidates)
 
     def forward(self, images: Tensor, sizes: Tensor) -> Tensor:
         """Detect and embed.
@@ -190,7 +191,7 @@ class StaticQDTrack(nn.Module):
         candidates = _rows(boxes, rows if config.class_agnostic_boxes else order)
         suppression = fixed_point_nms(candidates, ranked > 0, config.nms_iou, self.nms_steps, labels, self.dtype)
         kept = torch.where(suppression.keep, ranked, 0.0)
-        best, chosen = kept.topk(min(config.max_detections, self.candidates), dim=1)
+        best, chosen = kept.topk(self.slots, dim=1)
         # Candidates that found no slot cannot matter when the slots alone gave all the detections there may be.
         complete = (over.flatten(1).sum(dim=1) <= self.candidates) | (suppression.keep.sum(dim=1) >= best.shape[1])
         found = torch.where((best > 0)[..., None], _rows(candidates, chosen), 0.0)

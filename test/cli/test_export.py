@@ -101,7 +101,7 @@ def test_files_of_others_and_of_other_versions_are_refused(tmp_path):
         read_facts(tmp_path / "foreign.onnx")
     values = {
         "preset": "tiny", "model_id": "0", "width": 32, "height": 32, "batch": 1, "precision": "fp32",
-        "pooling": "atlas", "labels": ["a"], "image_scale": [32, 32], "embedding_dim": 4,
+        "pooling": "atlas", "labels": ["a"], "image_scale": [32, 32], "max_detections": 10, "embedding_dim": 4,
         "graph_version": GRAPH_VERSION + 1,
     }  # fmt: skip
     onnx.helper.set_model_props(foreign, {"qdtrack_ros": json.dumps(values)})
