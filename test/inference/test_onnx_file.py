@@ -83,7 +83,6 @@ def test_the_checker_finds_no_fault(files, pooling):
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
-@pytest.mark.parametrize("pooling", POOLINGS)
 def test_paddings_are_constants(files, pooling):
     """Computed from shapes, onnxslim 0.1.98 folds them into others, and the graph finds other boxes."""
     nodes = onnx.load(files[pooling]).graph.node
@@ -96,6 +95,7 @@ def test_paddings_are_constants(files, pooling):
             names += makers[name].input
 
 
+@pytest.mark.parametrize("pooling", POOLINGS)
 def test_onnx_runtime_reads_the_file_and_finds_the_same(files, forms, picture, pooling):
     onnxruntime = pytest.importorskip("onnxruntime", reason="pip install onnxruntime")
     session = onnxruntime.InferenceSession(str(files[pooling]), providers=["CPUExecutionProvider"])

@@ -77,14 +77,6 @@ def test_a_cached_engine_is_found_and_a_damaged_one_is_not(library, tiny_preset,
     assert "it is built anew" in caplog.text
 
 
-def test_a_missing_library_is_named_with_the_lines_that_install_it(monkeypatch):
-    def missing(name):
-        raise ImportError(name)
-
-    monkeypatch.setattr(tensorrt_backend.importlib, "import_module", missing)
-    with pytest.raises(EngineError, match="engine tensorrt needs a package, which is not installed: pip install"):
-        load_library()
-    with pytest.raises(EngineError, match="another GPU needs TensorRT for RTX, which is not installed"):
 def test_a_key_tells_the_order_of_channels(library, tiny_preset):
     """With mean and deviation the same for all channels nothing else would."""
     grey = {"preprocess": {"mean": [127.0] * 3, "std": [128.0] * 3}}
@@ -108,6 +100,14 @@ def test_an_engine_that_cannot_be_kept_is_not_built(library, tiny_preset, tmp_pa
         tensorrt_backend.build_into_cache(library, key, form, "8.6")
 
 
+def test_a_missing_library_is_named_with_the_lines_that_install_it(monkeypatch):
+    def missing(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr(tensorrt_backend.importlib, "import_module", missing)
+    with pytest.raises(EngineError, match="engine tensorrt needs a package, which is not installed: pip install"):
+        load_library()
+    with pytest.raises(EngineError, match="another GPU needs TensorRT for RTX, which is not installed"):
         load_library(offline=True)
 
 
