@@ -152,6 +152,7 @@ def build_engine(library: Any, graph: bytes, compute_capability: str | None) -> 
         faults = "; ".join(parser.get_error(i).desc().splitlines()[0] for i in range(parser.num_errors))
         raise EngineError(f"TensorRT cannot read the graph: {faults}")
     config = builder.create_builder_config()
+    config.clear_flag(library.BuilderFlag.TF32)  # on by itself; see full_precision
     if compute_capability is not None:
         config.num_compute_capabilities = 1
         config.set_compute_capability(gpu_kind(library, compute_capability), 0)

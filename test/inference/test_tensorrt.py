@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -54,6 +55,21 @@ def test_a_turing_gpu_gets_an_engine_in_half_precision(library):
     network, pooling = QDTrack(preset.model), tensorrt_backend.POOLING
     form = static_form(network, preset.preprocess, (160, 256), pooling, torch.float16)
     assert len(build_engine(library, onnx_bytes(form, 1), "7.5")) > 1_000_000
+
+
+def test_float32_is_not_rounded_to_tensorfloat(library, tiny_preset):
+    configs = []
+
+    class Builder(library.Builder):
+        def create_builder_config(self):
+            configs.append(super().create_builder_config())
+            return configs[-1]
+
+    preset = load_preset(str(tiny_preset))
+    form = static_form(QDTrack(preset.model), preset.preprocess, (96, 128), tensorrt_backend.POOLING)
+    spied = SimpleNamespace(**{**vars(library), "Builder": Builder})
+    assert build_engine(spied, onnx_bytes(form, 1), "8.6")
+    assert not configs[0].get_flag(library.BuilderFlag.TF32)
 
 
 def test_what_cannot_be_built_is_told(library, graph):
