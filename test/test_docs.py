@@ -1,16 +1,19 @@
-"""The blocks of docs/python.md run, in their order, as one program."""
+"""The blocks of docs/python.md run, in their order, as one program; so does the one that uses an exported file."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
+from qdtrack_ros import Tracker
 from qdtrack_ros.catalogue import find_weights, load_catalogue
+from qdtrack_ros.cli import main as cli
 from qdtrack_ros.data.synthetic import street
 from qdtrack_ros.data.video_writer import VideoWriter
 from qdtrack_ros.inference.presets import preset_names
@@ -49,6 +52,29 @@ def test_the_python_page_runs(workplace: Path, capsys: pytest.CaptureFixture[str
     out = capsys.readouterr().out
     assert "('pedestrian', 'rider', 'car'" in out and "memory_frames=60" in out
     assert "weights file mot17.pth does not exist" in out
+
+
+def test_an_exported_file_serves_a_program_that_has_nothing_else_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The program of docs/deployment.md, on a picture that has to be resized."""
+    for package in ("onnx", "onnxruntime"):
+        pytest.importorskip(package, reason=f"pip install {package}")
+    monkeypatch.chdir(tmp_path)
+    words = ["export", "--format", "onnx", "--pooling", "roi_align", "--size", "400x300", "-o", "pedestrian.onnx"]
+    assert cli.main([*words, "--set", "preprocess.image_scale=[320,256]"]) == 0
+    (program,) = (text for _, text in blocks("deployment.md") if "InferenceSession" in text)
+    names: dict[str, Any] = {}
+    exec(program, names)
+    picture = street(1, (400, 300)).frames[0].load()
+    boxes, scores, labels, embeddings, exact, finite = names["detect"](picture)
+    tracker = Tracker.from_preset("pedestrian", engine="torch", overrides={"preprocess.image_scale": [320, 256]})
+    expected = tracker.detect(picture)
+    assert exact == finite == 1 and len(expected.scores) > 5
+    np.testing.assert_allclose(boxes, expected.boxes, atol=1e-2)
+    np.testing.assert_allclose(scores, expected.scores, atol=1e-4)
+    assert labels.tolist() == expected.labels.tolist()
+    np.testing.assert_allclose(embeddings, expected.embeddings, atol=1e-2)
 
 
 def test_the_weights_page_knows_all_presets_and_all_weights() -> None:

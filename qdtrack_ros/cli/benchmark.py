@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -97,14 +98,20 @@ def run(arguments: argparse.Namespace) -> int:
     limit_threads(arguments.threads)
     machine = describe_machine()  # before the measurement adds to the load
     results = measurement.figures(arguments)
-    print(table(machine, results))
+    print(table(machine, arguments.repeats, results))
     if arguments.json is not None:
-        facts = {"benchmark": arguments.what, "machine": machine, "threads": arguments.threads}
+        facts = {
+            "benchmark": arguments.what,
+            "date": time.strftime("%Y-%m-%d %H:%M"),
+            "machine": machine,
+            "threads": arguments.threads,
+            "repeats": arguments.repeats,
+        }
         write_json(arguments.json, {**facts, "results": results})
         print(f"figures: {arguments.json}")
     if plot is not None:
         title = f"qdtrack benchmark {arguments.what}, {machine['gpu'] or machine['processor']}"
-        write_stage_bars(plot, title, {label(result["case"]): result["stages"] for result in results})
+        write_stage_bars(plot, title, [bar(result) for result in results])
         print(f"plot: {plot}")
     return 0
 
@@ -127,12 +134,17 @@ def label(case: Mapping[str, object]) -> str:
     return ", ".join(f"{key} {value}" for key, value in case.items())
 
 
-def table(machine: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> str:
+def bar(result: Mapping[str, Any]) -> tuple[str, Mapping[str, float]]:
+    """A case with its median, as the table has it, and the medians of its stages."""
+    return f"{label(result['case'])}: {result['milliseconds']['median']:.3f} ms", result["stages"]
+
+
+def table(machine: Mapping[str, Any], repeats: int, results: Sequence[Mapping[str, Any]]) -> str:
     """The figures for a terminal: milliseconds in columns, everything else below its row."""
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     lines = [
         f"{machine['processor']}, {machine['cores']} cores, load {machine['load_average']}, "
-        f"GPU {machine['gpu'] or 'none'}",
+        f"GPU {machine['gpu'] or 'none'}, repeats {repeats}",
         versions,
         "",
     ]

@@ -125,9 +125,10 @@ def torch_finding() -> Finding:
 def engines() -> Iterator[Finding]:
     """Other engines."""
     for package in ENGINES:
-        version = _version(package)
-        text = f"{version} ({package.purpose})" if version else f"not installed ({package.purpose})"
-        yield Finding(package.module, bool(version), text, package.remedy)
+        # TensorRT and TensorRT for RTX are two products, as onnxruntime and onnxruntime-gpu are two builds.
+        found = [f"{name} {version}" for name in package.distributions if (version := _distribution(name))]
+        text = f"{', '.join(found) or 'not installed'} ({package.purpose})"
+        yield Finding(package.module, bool(found), text, package.remedy)
 
 
 def ros() -> Iterator[Finding]:

@@ -51,10 +51,12 @@ def is_stream(address: str) -> bool:
 
 def load_image(path: Path) -> Image:
     """Decode a picture file as uint8 [H, W, 3] BGR; ``DataError`` when it is missing or damaged."""
+    if not path.is_file():  # OpenCV would print a warning of its own
+        found = "a folder" if path.is_dir() else "no such file"
+        raise DataError(f"{path}: {found}; expected a picture that OpenCV reads")
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
-        found = "an undecodable picture" if path.is_file() else "no such file"
-        raise DataError(f"{path}: {found}; expected a picture that OpenCV reads")
+        raise DataError(f"{path}: an undecodable picture; expected a picture that OpenCV reads")
     return np.asarray(image, dtype=np.uint8)
 
 

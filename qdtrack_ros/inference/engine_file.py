@@ -71,7 +71,7 @@ def read_engine(path: Path, key: EngineKey) -> bytes:
     try:
         header = json.loads(head)
         sound = header.pop("sha256") == hashlib.sha256(engine).hexdigest()
-    except (ValueError, KeyError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         sound = False
     if not sound:
         raise EngineError(f"{path} is damaged; remove it, or export again")

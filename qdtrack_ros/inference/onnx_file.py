@@ -20,6 +20,12 @@ INPUTS = ("images", "sizes")
 OUTPUT = "packed"
 OPSET = 18
 _KEY = "qdtrack_ros"
+_TEXTS = {
+    "images": "BGR, resized to fit into image_scale, at the top left; what lies right of it and below is not read",
+    "sizes": "(height, width) of each picture in images",
+    "packed": "row 0: exact, finite (1 or 0), then zeros; every other row: box (x1, y1, x2, y2) in pixels of images, "
+    "score, label, embedding, by falling score; score 0 marks a free row",
+}
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,7 @@ class GraphFacts:
         pooling: the form's.
         labels: name of every class.
         image_scale: (width, height) that pictures are resized to fit into, keeping their shape.
+        max_detections: N; the output has a row of flags, then N rows of detections.
         embedding_dim: D; a row of the output is box 4, score, label, embedding D.
         graph_version: of the inputs, outputs and arithmetic.
     """
@@ -48,6 +55,7 @@ class GraphFacts:
     pooling: str
     labels: tuple[str, ...]
     image_scale: tuple[int, int]
+    max_detections: int
     embedding_dim: int
     graph_version: int = GRAPH_VERSION
 
@@ -87,11 +95,19 @@ def onnx_bytes(form: StaticQDTrack, batch: int) -> bytes:
 def write_onnx(path: Path, graph: bytes, facts: GraphFacts) -> None:
     """Check a graph and write it with its facts; see :func:`qdtrack_ros.files.replacing`.
 
+    The file tells by itself what goes in and comes out, for those who have no other part of this project.
+
     Raises:
         EngineError: the package onnx is not installed, or finds a fault.
     """
     onnx = require_onnx()
     model = onnx.load_from_string(graph)
+    for value in (*model.graph.input, *model.graph.output):
+        value.doc_string = _TEXTS[value.name]
+    # The exporter leaves these open.
+    shape = (facts.batch, 1 + facts.max_detections, 6 + facts.embedding_dim)
+    for dimension, size in zip(model.graph.output[0].type.tensor_type.shape.dim, shape, strict=True):
+        dimension.dim_value = size
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:

@@ -65,7 +65,7 @@ def open_session(graph: bytes, device: torch.device) -> Any:
     options.intra_op_num_threads = torch.get_num_threads()
     # Threads that wait in a loop take the cores from whatever else runs: the node, a player, another session.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Without TensorFloat-32, as in PyTorch's engines: ten bits of mantissa move boxes and scores.
+    # TensorFloat-32 is on by itself; see full_precision.
     choice = (provider, {"device_id": device.index or 0, "use_tf32": 0}) if device.type == "cuda" else provider
     session = onnxruntime.InferenceSession(graph, options, providers=[choice])
     if provider not in session.get_providers():

@@ -33,27 +33,36 @@ def openvino_backend(precision: str = "fp32") -> Backend:
     Raises:
         EngineError: OpenVINO or onnx is not installed, or the processor cannot compute in bfloat16.
     """
-    core = _core()
+    _core()
     require_onnx()
     if precision not in openvino_precisions():
         raise EngineError(f"engine openvino has no {precision} on this processor; use precision fp32")
-    threads = torch.get_num_threads()
-    settings = {
-        # What the graph says is bfloat16 stays so. Asked for bf16 here, OpenVINO would round coordinates to it, too.
-        "INFERENCE_PRECISION_HINT": "f32",
-        "INFERENCE_NUM_THREADS": threads,
-        "ENABLE_CPU_PINNING": False,  # several processes would all be pinned to the same cores
-    }
 
     def build(form: StaticQDTrack, batches: Sequence[int], streams: int) -> list[OpenVinoGraph]:
-        model = core.read_model(io.BytesIO(onnx_bytes(form, 1)))
-        ways = [core.compile_model(model, "CPU", settings | {"NUM_STREAMS": count}) for count in sorted({1, streams})]
+        ways = compiled(onnx_bytes(form, 1), sorted({1, streams}))
         alone = GraphPool([OpenVinoRequest(ways[0])])
         beside = GraphPool([OpenVinoRequest(ways[-1]) for _ in range(streams)])
         return [OpenVinoGraph(alone, beside)] * len(batches)  # of one picture, as at_once says
 
-    streams = min(threads, MAX_STREAMS)
+    streams = min(torch.get_num_threads(), MAX_STREAMS)
     return Backend(f"openvino cpu {precision}", build, streams=streams, dtype=PRECISIONS[precision], trim=True)
+
+
+def compiled(graph: bytes, streams: Sequence[int] = (1,)) -> list[Any]:
+    """OpenVINO's models of an ONNX file's bytes, one for each number of threads that call at the same time.
+
+    Raises:
+        EngineError: OpenVINO is not installed.
+    """
+    core = _core()
+    settings = {
+        # What the graph says is bfloat16 stays so. Asked for bf16 here, OpenVINO would round coordinates to it, too.
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "ENABLE_CPU_PINNING": False,  # several processes would all be pinned to the same cores
+    }
+    model = core.read_model(io.BytesIO(graph))
+    return [core.compile_model(model, "CPU", settings | {"NUM_STREAMS": count}) for count in streams]
 
 
 def openvino_precisions() -> tuple[str, ...]:

@@ -143,8 +143,7 @@ class StaticEngine:
         backend: Backend,
         input_size: tuple[int, int] | None = None,
     ) -> None:
-        if config.pad_multiple % 32:
-            raise EngineError(f"the static form pads to multiples of 32, the preset to {config.pad_multiple}")
+        check_padding(config)
         self._network: QDTrack | None = network.eval().requires_grad_(False)
         self._config = config
         self._backend = backend
@@ -326,6 +325,16 @@ def _parts(group: Sequence[_Slot], at_once: int | None) -> list[Sequence[_Slot]]
     """What runs together of the pictures of one shape; see :class:`Backend`."""
     size = at_once or len(group)
     return [group[at : at + size] for at in range(0, len(group), size)]
+
+
+def check_padding(config: PreprocessConfig) -> None:
+    """Refuse settings that a static form cannot be made for.
+
+    Raises:
+        EngineError: the network's input is padded to what is no multiple of its largest stride.
+    """
+    if config.pad_multiple % 32:
+        raise EngineError(f"the static form pads to multiples of 32, the preset to {config.pad_multiple}")
 
 
 def static_form(

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from qdtrack_ros.files import check_writable
 from qdtrack_ros.inference.engine_file import EngineKey, engine_path, read_engine, write_engine
 from qdtrack_ros.inference.onnx_file import INPUTS, OUTPUT, onnx_bytes, require_onnx
 from qdtrack_ros.inference.static_engine import GPU_STREAMS, Backend, Graph, for_threads
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 
 POOLING = "atlas"  # TensorRT's own RoIAlign is a plugin, which wants a GPU to build and is not in TensorRT for RTX
 _MODULES = ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings")
+_TURING = "7.5"
 _REMEDY = (
     "pip install tensorrt (on the GPU's machine), or pip install --only-binary=:all: --no-deps tensorrt-rtx-cu13-libs "
     "tensorrt-rtx-cu13-bindings (which builds without a GPU)"
@@ -65,7 +67,7 @@ def cached_engine(key: EngineKey) -> bytes | None:
     path = engine_path(key)
     try:
         return read_engine(path, key)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except EngineError as error:
         log.warning("%s; it is built anew", error)
@@ -73,10 +75,19 @@ def cached_engine(key: EngineKey) -> bytes | None:
 
 
 def build_into_cache(library: Any, key: EngineKey, form: StaticQDTrack, compute_capability: str | None) -> bytes:
-    """Build an engine, and keep it where :func:`cached_engine` looks; see :func:`build_engine`."""
-    log.warning("building the TensorRT engine %s; the next start will find it", engine_path(key))
+    """Build an engine, and keep it where :func:`cached_engine` looks; see :func:`build_engine`.
+
+    Raises:
+        EngineError: it cannot be built, or there is no place to keep it.
+    """
+    path = engine_path(key)
+    try:
+        check_writable(path)  # before minutes of work
+    except OSError as error:
+        raise EngineError(f"there is no place to keep TensorRT engines: {error} with QDTRACK_CACHE") from error
+    log.warning("building the TensorRT engine %s; the next start will find it", path)
     engine = build_engine(library, onnx_bytes(form, key.batch), compute_capability)
-    write_engine(engine_path(key), key, engine)
+    write_engine(path, key, engine)
     return engine
 
 
@@ -107,7 +118,8 @@ def engine_key(
     library: ModuleType, form: StaticQDTrack, batch: int, precision: str, model_id: str, compute_capability: str
 ) -> EngineKey:
     """What an engine of this form would be built for."""
-    constants = [form.config, form.nms_steps, form.candidates, form.mean.tolist(), form.inverse_std.tolist()]
+    normalisation = [form.bgr, form.mean.tolist(), form.inverse_std.tolist()]
+    constants = [form.config, form.nms_steps, form.candidates, *normalisation]
     return EngineKey(
         weights=model_id,
         graph_version=GRAPH_VERSION,
@@ -142,22 +154,43 @@ def build_engine(library: Any, graph: bytes, compute_capability: str | None) -> 
         faults = "; ".join(parser.get_error(i).desc().splitlines()[0] for i in range(parser.num_errors))
         raise EngineError(f"TensorRT cannot read the graph: {faults}")
     config = builder.create_builder_config()
-    config.clear_flag(library.BuilderFlag.TF32)  # fp32 is what it is in every engine
+    config.clear_flag(library.BuilderFlag.TF32)  # on by itself; see full_precision
     if compute_capability is not None:
-        name = f"SM{compute_capability.replace('.', '')}"
-        known = getattr(getattr(library, "ComputeCapability", None), "__members__", {})
-        if name not in known:
-            choices = ", ".join(f"{n[2:-1]}.{n[-1]}" for n in known if n.startswith("SM")) or "none"
-            raise EngineError(
-                f"compute capability {compute_capability} cannot be built for by {library_name(library)} "
-                f"{library.__version__}, which knows: {choices}"
-            )
         config.num_compute_capabilities = 1
-        config.set_compute_capability(known[name], 0)
+        config.set_compute_capability(gpu_kind(library, compute_capability), 0)
     serialized = builder.build_serialized_network(network, config)
     if serialized is None:
         raise EngineError(f"TensorRT cannot build the engine: {messages.last_error or 'it does not say why'}")
     return bytes(serialized)
+
+
+def check_buildable(library: Any, compute_capability: str, precision: str) -> None:
+    """Find out before long work whether TensorRT builds for a GPU that is not here.
+
+    Raises:
+        EngineError: not for this one, or not in this precision.
+    """
+    gpu_kind(library, compute_capability)
+    if compute_capability == _TURING and precision != "fp16":
+        raise EngineError(
+            f"{library_name(library)} builds for compute capability {_TURING} in fp16 only; use --precision fp16"
+        )
+
+
+def gpu_kind(library: Any, compute_capability: str) -> Any:
+    """TensorRT's name for the GPUs of a compute capability, e.g. ``8.6``.
+
+    Raises:
+        EngineError: it builds for none of them.
+    """
+    names = getattr(getattr(library, "ComputeCapability", None), "__members__", {})
+    known = {f"{name[2:-1]}.{name[-1]}": kind for name, kind in names.items() if name.startswith("SM")}
+    if compute_capability not in known:
+        raise EngineError(
+            f"compute capability {compute_capability} cannot be built for by {library_name(library)} "
+            f"{library.__version__}, which knows: {', '.join(known) or 'none'}"
+        )
+    return known[compute_capability]
 
 
 @functools.cache

@@ -60,7 +60,7 @@ class StaticQDTrack(nn.Module):
         bgr: whether the network wants blue first, as the input has it.
         pooling: ``roi_align``, exact, for engines that know RoIAlign; ``atlas``, by bilinear sampling.
         nms_steps: see :func:`fixed_point_nms`.
-        dtype: of the weights and feature maps; boxes, scores, pooling and suppression are float32 always.
+        dtype: of the weights and feature maps; boxes, scores, overlaps and pooling are float32 always.
         trim: embed, and give, only as many slots as the picture with most detections needs, rounded up to a multiple of
             8: the one shape that depends on data, for engines that take it. A street has 20 people, not 100.
     """
@@ -91,6 +91,7 @@ class StaticQDTrack(nn.Module):
         self.network.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.dtype = dtype
         self.config = network.config
+        self.bgr = bgr
         self.input_size = input_size
         self.pooling = pooling
         self.nms_steps = nms_steps
@@ -109,6 +110,7 @@ class StaticQDTrack(nn.Module):
         self._anchors_of_levels = [len(level) for level in anchors]
         slots = config.proposals.total * config.num_classes
         self.candidates = min(slots, max(_MIN_CANDIDATES, _CANDIDATES_PER_DETECTION * config.max_detections))
+        self.slots = min(config.max_detections, self.candidates)
 
     def forward(self, images: Tensor, sizes: Tensor) -> Tensor:
         """Detect and embed.
@@ -135,7 +137,7 @@ class StaticQDTrack(nn.Module):
         embeddings = self._embed(features.finest, levels, boxes).reshape(len(images), -1, self.config.embedding_dim)
         rows = torch.cat([boxes, scores[..., None], labels[..., None], embeddings], dim=2)
         flags = torch.stack([exact & selected_exact, finite], dim=1).to(rows.dtype)
-        header = nn.functional.pad(flags, (0, rows.shape[2] - flags.shape[1]))
+        header = nn.functional.pad(flags, (0, _EMBEDDING + self.config.embedding_dim - 2))
         return torch.cat([header[:, None], rows], dim=1)
 
     def _normalised(self, images: Tensor, sizes: Tensor) -> Tensor:
@@ -159,8 +161,9 @@ class StaticQDTrack(nn.Module):
         most = min(config.per_level, max(counts))
         scores, rows, first = [], [], 0
         for objectness, count in zip(logits.sigmoid().split(counts, dim=1), counts, strict=True):
-            best, order = _best(objectness, min(most, count))
-            unused = (0, most - order.shape[1])
+            slots = min(most, count)
+            best, order = _best(objectness, slots)
+            unused = (0, most - slots)
             scores.append(nn.functional.pad(best, unused, value=-1.0))
             rows.append(nn.functional.pad(order + first, unused))
             first += count
@@ -168,7 +171,9 @@ class StaticQDTrack(nn.Module):
         all_boxes = decode_deltas(self.anchors[all_rows].flatten(0, 1), _rows(deltas, all_rows).flatten(0, 1))
         all_boxes = self._clip(all_boxes.reshape(*all_rows.shape, 4), sizes).reshape(*all_scores.shape, 4)
         large = ((all_boxes[..., 2:] - all_boxes[..., :2]) > config.min_size).all(dim=-1)
-        suppression = fixed_point_nms(all_boxes, large & (all_scores >= 0), config.nms_iou, self.nms_steps)
+        suppression = fixed_point_nms(
+            all_boxes, large & (all_scores >= 0), config.nms_iou, self.nms_steps, dtype=self.dtype
+        )
         kept_scores = torch.where(suppression.keep, all_scores, -1.0).flatten(1)
         total, order = _best(kept_scores, min(config.total, kept_scores.shape[1]))
         in_use = total >= 0
@@ -191,9 +196,9 @@ class StaticQDTrack(nn.Module):
         rows = torch.div(order, config.num_classes, rounding_mode="floor")
         labels = order - rows * config.num_classes
         candidates = _rows(boxes, rows if config.class_agnostic_boxes else order)
-        suppression = fixed_point_nms(candidates, ranked > 0, config.nms_iou, self.nms_steps, labels)
+        suppression = fixed_point_nms(candidates, ranked > 0, config.nms_iou, self.nms_steps, labels, self.dtype)
         kept = torch.where(suppression.keep, ranked, 0.0)
-        best, chosen = _best(kept, min(config.max_detections, self.candidates))
+        best, chosen = _best(kept, self.slots)
         # Candidates that found no slot cannot matter when the slots alone gave all the detections there may be.
         complete = (over.flatten(1).sum(dim=1) <= self.candidates) | (suppression.keep.sum(dim=1) >= best.shape[1])
         found = torch.where((best > 0)[..., None], _rows(candidates, chosen), 0.0)

@@ -124,16 +124,18 @@ def build_atlas(features: Sequence[Tensor]) -> tuple[Tensor, list[tuple[int, int
     first, others = framed[0], framed[1:]
     if not others:
         return first, [(0, 0)]
-    width = max(feature.shape[3] for feature in others)
+    # A tracer's sizes are tensors: int() keeps their arithmetic out of exported graphs, which other tools get wrong.
+    sizes = [(int(feature.shape[2]), int(feature.shape[3])) for feature in framed]
+    width = max(columns for _, columns in sizes[1:])
     corners, row = [(0, 0)], 0
-    for feature in others:
-        corners.append((row, int(first.shape[3])))
-        row += int(feature.shape[2])  # a tracer's sizes are tensors, which += would change in the list, too
+    for rows, _ in sizes[1:]:
+        corners.append((row, sizes[0][1]))
+        row += rows
     pad = torch.nn.functional.pad
-    column = torch.cat([pad(feature, (0, width - feature.shape[3], 0, 0)) for feature in others], dim=2)
-    height = max(first.shape[2], row)
-    parts = [pad(part, (0, 0, 0, height - part.shape[2])) for part in (first, column)]
-    return torch.cat(parts, dim=3), corners
+    right = [pad(feature, (0, width - columns)) for feature, (_, columns) in zip(others, sizes[1:], strict=True)]
+    height = max(sizes[0][0], row)
+    left = pad(first, (0, 0, 0, height - sizes[0][0]))
+    return torch.cat([left, pad(torch.cat(right, dim=2), (0, 0, 0, height - row))], dim=3), corners
 
 
 def _samples(start: Tensor, end: Tensor, length: Tensor, cells: int, most: int) -> tuple[Tensor, Tensor]:

@@ -103,7 +103,12 @@ class FixedPoint(NamedTuple):
 
 
 def fixed_point_nms(
-    boxes: Tensor, valid: Tensor, iou_threshold: float, steps: int, labels: Tensor | None = None
+    boxes: Tensor,
+    valid: Tensor,
+    iou_threshold: float,
+    steps: int,
+    labels: Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> FixedPoint:
     """NMS without loops over boxes or shapes that depend on data: matrix steps to the fixed point.
 
@@ -117,6 +122,8 @@ def fixed_point_nms(
         iou_threshold: a box is suppressed by a better one that overlaps it by more.
         steps: at least 1; raising it lets longer chains of overlapping boxes converge, and costs time.
         labels: [..., N]; boxes of different labels do not suppress each other. None: all are of one.
+        dtype: of the matrices of zeros and ones in the steps. All are exact: none takes a sum of ones for zero. But a
+            Turing GPU, for one, multiplies no float32 matrices in TensorRT for RTX.
     """
     boxes = boxes.to(torch.promote_types(boxes.dtype, torch.float32))  # areas of a picture are no half precision
     overlaps = pairwise_iou(boxes, boxes, 0.0)
@@ -126,8 +133,8 @@ def fixed_point_nms(
         overlaps = overlaps & (labels[..., :, None] == labels[..., None, :])
     count = boxes.shape[-2]
     before = torch.ones(count, count, dtype=torch.bool, device=boxes.device).triu(1)
-    suppresses = (overlaps & before).to(boxes.dtype)
-    usable = valid.to(boxes.dtype)
+    suppresses = (overlaps & before).to(dtype)
+    usable = valid.to(dtype)
     keep = previous = usable
     for _ in range(steps):  # in numbers, not flags: of three launches on a GPU each, not six
         suppressors = (keep[..., None, :] @ suppresses)[..., 0, :]

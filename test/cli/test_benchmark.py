@@ -13,6 +13,7 @@ import torch
 from qdtrack_ros.cli import (
     association_benchmark,
     bag_benchmark,
+    benchmark,
     preprocess_benchmark,
     roofline,
     timing,
@@ -45,6 +46,10 @@ def test_association_reports_each_case(tmp_path: Path, capsys: pytest.CaptureFix
         times = result["milliseconds"]
         assert 0 < times["minimum"] <= times["median"] <= times["p90"] <= times["p99"] and times["iqr"] >= 0
     assert content["machine"]["cores"] >= 1 and "numpy" in content["machine"]["versions"]
+    assert content["repeats"] == 3 and content["date"].startswith("20")
+    shown = capsys.readouterr().out
+    assert "repeats 3\n" in shown
+    assert all(f"{result['milliseconds']['median']:.3f}" in shown for result in content["results"])
 
 
 def test_association_measures_a_full_memory_each_time() -> None:
@@ -89,13 +94,19 @@ def test_bars_are_as_long_as_the_stages_say(tmp_path: Path) -> None:
     from qdtrack_ros.evaluation.report.stage_bars import write_stage_bars
 
     def coloured(stages: dict[str, float]) -> list[int]:
-        write_stage_bars(tmp_path / "bars.png", "bars", {"a": stages, "b": {"first": 10.0}})
+        write_stage_bars(tmp_path / "bars.png", "bars", [("a", stages), ("b", {"first": 10.0})])
         picture = cv2.imread(str(tmp_path / "bars.png"))
         rgb = [(31, 119, 180), (255, 127, 14)]  # the first two of matplotlib's colours
         return [int((picture[..., ::-1] == colour).all(axis=2).sum()) for colour in rgb]
 
     even, uneven = coloured({"first": 5.0, "second": 5.0}), coloured({"first": 1.0, "second": 9.0})
     assert uneven[1] > 1.5 * even[1] > 0 and uneven[0] < even[0]
+
+
+def test_a_bar_tells_the_median_of_the_table() -> None:
+    """Not the sum of the stages' medians, which is another number."""
+    result = {"case": {"engine": "a"}, "milliseconds": {"median": 12.0}, "stages": {"first": 5.0, "second": 6.0}}
+    assert benchmark.bar(result) == ("engine a: 12.000 ms", {"first": 5.0, "second": 6.0})
 
 
 def test_a_plot_without_matplotlib_says_what_to_install(

@@ -43,6 +43,15 @@ def test_every_package_that_is_installed_is_found() -> None:
         assert package.module.lower() not in installed or doctor.package_finding(package).works, package.module
 
 
+def test_engines_of_two_products_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = {"tensorrt-rtx-cu13-bindings": "1.7", "onnxruntime": "1.32", "onnxruntime-gpu": "1.31"}
+    monkeypatch.setattr(doctor, "_distribution", lambda name: versions.get(name, ""))
+    texts = {finding.name: finding.text for finding in doctor.engines()}
+    assert texts["tensorrt"] == "tensorrt-rtx-cu13-bindings 1.7 (engines for NVIDIA's GPUs)"
+    assert texts["onnxruntime"].startswith("onnxruntime 1.32, onnxruntime-gpu 1.31 (")
+    assert texts["openvino"].startswith("not installed (")
+
+
 def test_profile_is_checked(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
     monkeypatch.delenv("FASTDDS_DEFAULT_PROFILES_FILE", raising=False)
     finding = doctor.profile_finding()

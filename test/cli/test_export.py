@@ -69,7 +69,7 @@ def test_the_default_file_has_nothing_that_tensorrt_cannot_build(tiny_preset, we
 
 
 def test_a_graph_that_disagrees_is_not_written(tiny_preset, weights, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(command, "in_onnx", lambda *_: Detections.empty(16))
+    monkeypatch.setattr(command, "in_graph", lambda *_: Detections.empty(16))
     assert export(tiny_preset, weights, "--format", "onnx", "-o", tmp_path / "tiny.onnx") == 1
     assert "0.0% of the detections are the same, expected 99.5%" in capsys.readouterr().err
     assert not (tmp_path / "tiny.onnx").exists()
@@ -82,12 +82,46 @@ def test_a_graph_that_disagrees_is_not_written(tiny_preset, weights, tmp_path, m
         (["--format", "onnx", "-o", "x.onnx", "--compute-capability", "8.6"], "an ONNX file is for any GPU"),
         (["--format", "tensorrt", "--pooling", "roi_align"], "use --pooling atlas"),
         (["--format", "tensorrt", "--set", "preprocess.image_scale=[0,0]"], "no GPU here"),
+        (["--format", "onnx", "-o", "x.onnx", "--picture", "x.jpg"], "x.jpg: no such file; expected a picture"),
+        (["--format", "onnx", "-o", "x.onnx", "--picture", "."], ".: a folder; expected a picture"),
+        (["--format", "onnx", "-o", "x.onnx", "--set", "preprocess.pad_multiple=16"], "pads to multiples of 32"),
+        (["--format", "onnx", "-o", "x.onnx", "--batch", "1000000"], "make --batch or --size smaller"),
     ],
 )
 def test_what_does_not_go_together_is_told_first(tiny_preset, weights, words, message, capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert export(tiny_preset, weights, *words) == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "86", "8.6.", "sm86", "8,6"])
+def test_a_compute_capability_is_two_numbers(text, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["export", "--format", "tensorrt", "--compute-capability", text])
+    assert f"{text!r} is not of the form X.Y, e.g. 8.6" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("capability", "message"),
+    [("8.7", "cannot be built for by tensorrt_rtx"), ("7.5", "compute capability 7.5 in fp16 only")],
+)
+def test_a_gpu_that_is_not_built_for_is_refused_at_once(capability, message, monkeypatch, capsys):
+    pytest.importorskip("tensorrt_rtx_bindings")
+    monkeypatch.setattr(command, "export", None)
+    assert cli.main(["export", "--format", "tensorrt", "--compute-capability", capability]) == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("pooling", ["atlas", "roi_align"])
+def test_a_bfloat16_file_is_compared_too(tiny_preset, weights, tmp_path, pooling, capsys):
+    """On a CPU ONNX Runtime has no convolution in bfloat16."""
+    pytest.importorskip("openvino")
+    path = tmp_path / "tiny.onnx"
+    words = ["--format", "onnx", "-o", path, "--precision", "bf16", "--pooling", pooling]
+    assert export(tiny_preset, weights, *words) == 0
+    assert "compared with PyTorch on a drawn street" in capsys.readouterr().out
+    kinds = {tensor.data_type for tensor in onnx.load(path).graph.initializer}
+    assert onnx.TensorProto.BFLOAT16 in kinds and read_facts(path).precision == "bf16"
 
 
 def test_files_of_others_and_of_other_versions_are_refused(tmp_path):
@@ -101,7 +135,7 @@ def test_files_of_others_and_of_other_versions_are_refused(tmp_path):
         read_facts(tmp_path / "foreign.onnx")
     values = {
         "preset": "tiny", "model_id": "0", "width": 32, "height": 32, "batch": 1, "precision": "fp32",
-        "pooling": "atlas", "labels": ["a"], "image_scale": [32, 32], "embedding_dim": 4,
+        "pooling": "atlas", "labels": ["a"], "image_scale": [32, 32], "max_detections": 10, "embedding_dim": 4,
         "graph_version": GRAPH_VERSION + 1,
     }  # fmt: skip
     onnx.helper.set_model_props(foreign, {"qdtrack_ros": json.dumps(values)})

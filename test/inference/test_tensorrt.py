@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -48,6 +49,29 @@ def test_every_architecture_becomes_an_engine(library, name, batch, dtype):
     assert len(build_engine(library, onnx_bytes(form, batch), "8.6")) > 1_000_000
 
 
+def test_a_turing_gpu_gets_an_engine_in_half_precision(library):
+    """TensorRT for RTX has no products of float32 matrices for it, which NMS would be one of."""
+    preset = load_preset("pedestrian")
+    network, pooling = QDTrack(preset.model), tensorrt_backend.POOLING
+    form = static_form(network, preset.preprocess, (160, 256), pooling, torch.float16)
+    assert len(build_engine(library, onnx_bytes(form, 1), "7.5")) > 1_000_000
+
+
+def test_float32_is_not_rounded_to_tensorfloat(library, tiny_preset):
+    configs = []
+
+    class Builder(library.Builder):
+        def create_builder_config(self):
+            configs.append(super().create_builder_config())
+            return configs[-1]
+
+    preset = load_preset(str(tiny_preset))
+    form = static_form(QDTrack(preset.model), preset.preprocess, (96, 128), tensorrt_backend.POOLING)
+    spied = SimpleNamespace(**{**vars(library), "Builder": Builder})
+    assert build_engine(spied, onnx_bytes(form, 1), "8.6")
+    assert not configs[0].get_flag(library.BuilderFlag.TF32)
+
+
 def test_what_cannot_be_built_is_told(library, graph):
     with pytest.raises(EngineError, match=r"compute capability 5\.0 cannot be built for by tensorrt_rtx .*8\.6"):
         build_engine(library, graph, "5.0")
@@ -67,6 +91,29 @@ def test_a_cached_engine_is_found_and_a_damaged_one_is_not(library, tiny_preset,
     with caplog.at_level(logging.WARNING):
         assert cached_engine(key) is None
     assert "it is built anew" in caplog.text
+
+
+def test_a_key_tells_the_order_of_channels(library, tiny_preset):
+    """With mean and deviation the same for all channels nothing else would."""
+    grey = {"preprocess": {"mean": [127.0] * 3, "std": [128.0] * 3}}
+    keys = []
+    for order in ("rgb", "bgr"):
+        preset = load_preset(str(tiny_preset), grey | {"preprocess.channel_order": order})
+        form = static_form(QDTrack(preset.model), preset.preprocess, (96, 128), tensorrt_backend.POOLING)
+        keys.append(engine_key(library, form, 1, "fp32", "0123", "8.6"))
+    assert engine_path(keys[0]) != engine_path(keys[1])
+
+
+def test_an_engine_that_cannot_be_kept_is_not_built(library, tiny_preset, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("QDTRACK_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr(tensorrt_backend, "build_engine", None)
+    preset = load_preset(str(tiny_preset))
+    form = static_form(QDTrack(preset.model), preset.preprocess, (96, 128), tensorrt_backend.POOLING)
+    key = engine_key(library, form, 1, "fp32", "0123", "8.6")
+    assert cached_engine(key) is None
+    with pytest.raises(EngineError, match="no place to keep TensorRT engines: .* another place with QDTRACK_CACHE"):
+        tensorrt_backend.build_into_cache(library, key, form, "8.6")
 
 
 def test_a_missing_library_is_named_with_the_lines_that_install_it(monkeypatch):

@@ -103,8 +103,14 @@ def test_no_input_gives_no_output():
 
 
 def fixed_point(boxes: Tensor, labels: Tensor | None, threshold: float, steps: int) -> tuple[list[int], bool]:
-    result = fixed_point_nms(boxes, torch.ones(len(boxes), dtype=torch.bool), threshold, steps, labels)
-    return result.keep.nonzero().squeeze(1).tolist(), bool(result.converged)
+    valid = torch.ones(len(boxes), dtype=torch.bool)
+    full, half, brain = (
+        fixed_point_nms(boxes, valid, threshold, steps, labels, dtype)
+        for dtype in (torch.float32, torch.float16, torch.bfloat16)
+    )
+    assert torch.equal(full.keep, half.keep) and torch.equal(full.keep, brain.keep)
+    assert full.converged == half.converged == brain.converged
+    return full.keep.nonzero().squeeze(1).tolist(), bool(full.converged)
 
 
 def by_falling_score(count: int) -> Tensor:
