@@ -167,15 +167,6 @@ def test_an_engine_of_tensorrt_writes_after_its_memory_is_there(gpu, form, synth
     assert addresses == {name: part.data_ptr() for name, part in {**inputs, "packed": graph._packed}.items()}
 
 
-def test_tensorrt_computes_in_float32_where_it_is_told_to():
-    library = MagicMock()
-    library.ILogger = type("ILogger", (), {"ERROR": 0, "INTERNAL_ERROR": 1})
-    builder = library.Builder.return_value
-    builder.build_serialized_network.return_value = b"engine"
-    assert tensorrt_backend.build_engine(library, b"graph", None) == b"engine"
-    builder.create_builder_config.return_value.clear_flag.assert_called_once_with(library.BuilderFlag.TF32)
-
-
 def test_onnxruntime_computes_in_float32_on_a_gpu_and_gets_one_shape_only(form, monkeypatch):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")

@@ -17,7 +17,6 @@ from qdtrack_ros.data.synthetic import street
 from qdtrack_ros.inference import engine as engine_module
 from qdtrack_ros.inference import static_engine
 from qdtrack_ros.inference.engine import EngineError, create_engine, load_network, opened
-from qdtrack_ros.inference.onnxruntime_backend import open_session
 from qdtrack_ros.inference.openvino_backend import openvino_precisions
 from qdtrack_ros.inference.preprocess import letterboxed_size
 from qdtrack_ros.inference.presets import load_preset
@@ -454,20 +453,3 @@ def test_tracks_of_the_shipped_model_are_those_of_the_reference_form(engine_name
     for expected, found in zip(*ids, strict=True):
         np.testing.assert_array_equal(found.ids, expected.ids)
         np.testing.assert_allclose(found.boxes, expected.boxes, atol=0.05)
-
-
-def test_onnx_runtime_on_a_gpu_does_not_round_to_tensorfloat(monkeypatch):
-    onnxruntime = pytest.importorskip("onnxruntime")
-    name, asked = "CUDAExecutionProvider", []
-
-    class Session:
-        def __init__(self, graph, options, providers):
-            asked.extend(providers)
-
-        def get_providers(self):
-            return [name]
-
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [name])
-    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
-    open_session(b"", torch.device("cuda", 1))
-    assert asked == [(name, {"device_id": 1, "use_tf32": 0})]
