@@ -25,6 +25,8 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=positive, nargs="+", default=[1], metavar="N", help=batch_help)
     add_model_options(parser, several_engines=True)
     parser.add_argument("--form", nargs="+", default=["auto"], help="auto, reference or static (default: auto)")
+    vs_help = "measure its Faster R-CNN R50-FPN with random weights, too, on inputs of the same size"
+    parser.add_argument("--vs", choices=("torchvision",), help=vs_help)
     roofline_help = "the device's 10^12 operations and 10^9 bytes a second: print work, least time and the ratio to it"
     parser.add_argument("--roofline", type=positive_number, nargs=2, metavar=("TFLOPS", "GB/S"), help=roofline_help)
 
@@ -46,7 +48,23 @@ def engine_figures(arguments: argparse.Namespace) -> list[dict[str, Any]]:
             engine.warmup(max(arguments.batch))
             for batch in arguments.batch:
                 results.append(_measured(engine, preset, picture_size, batch, arguments))
+    if arguments.vs is not None:
+        from qdtrack_ros.cli.torchvision_comparison import detector_figures  # loads torchvision
+        from qdtrack_ros.inference.engine import choose_device
+
+        device = choose_device(arguments.device)
+        for picture_size, batch in itertools.product(arguments.size, arguments.batch):
+            canvas = _canvas(preset, picture_size[1], picture_size[0])
+            results.append(detector_figures(canvas, batch, device, arguments.repeats))
     return results
+
+
+def _canvas(preset: Preset, height: int, width: int) -> tuple[int, int]:
+    """(height, width) of the network's input for pictures of one size."""
+    from qdtrack_ros.inference.preprocess import padded_size, resized_size
+
+    config = preset.preprocess
+    return padded_size(*resized_size(height, width, config.image_scale), config.pad_multiple)
 
 
 def _measured(
@@ -87,13 +105,11 @@ def roofline_figures(
     import torch
 
     from qdtrack_ros.cli.roofline import work_of
-    from qdtrack_ros.inference.preprocess import padded_size, resized_size
     from qdtrack_ros.inference.static_engine import static_form
     from qdtrack_ros.models import QDTrack
 
-    config = preset.preprocess
-    height, width = resized_size(pictures[0].shape[0], pictures[0].shape[1], config.image_scale)
-    canvas = padded_size(height, width, config.pad_multiple)
-    work = work_of(static_form(QDTrack(preset.model), config, canvas, dtype=torch.float16), len(pictures))
+    canvas = _canvas(preset, pictures[0].shape[0], pictures[0].shape[1])
+    form = static_form(QDTrack(preset.model), preset.preprocess, canvas, dtype=torch.float16)
+    work = work_of(form, len(pictures))
     floor = work.floor_ms(*device)
     return {"gflop": work.flops / 1e9, "megabytes": work.moved / 1e6, "floor_ms": floor, "times_floor": median / floor}

@@ -1,4 +1,4 @@
-"""`qdtrack benchmark torchvision`: both forms beside torchvision's own detector, in turns, in one process."""
+"""Torchvision's own detector, to measure beside ours: R50-FPN with random weights, which has no embeddings."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 import torchvision
+from torch import nn
 
-from qdtrack_ros.cli.timing import in_turns
+from qdtrack_ros.cli.timing import in_turns, repeated
 from qdtrack_ros.inference.engine import backend_of, cpu_graph_backends
 from qdtrack_ros.inference.preprocess import PreprocessConfig
 from qdtrack_ros.inference.static_engine import Backend, static_form
@@ -23,7 +24,9 @@ WARMUP = 2
 
 
 def comparison_figures(size: tuple[int, int], repeats: int) -> list[dict[str, Any]]:
-    """Time of a picture in both networks: R50-FPN, random weights, 1000 proposals each, at most 100 detections.
+    """`qdtrack benchmark torchvision`: time of a picture in both networks, in turns.
+
+    R50-FPN, random weights, 1000 proposals each, at most 100 detections.
 
     All run their NMS of proposals, with a threshold of 1: it removes none, so that all heads get 1000. The static form
     is measured from bytes to the packed tensor, in every engine there is. Where one of them has bfloat16, torchvision's
@@ -46,6 +49,30 @@ def comparison_figures(size: tuple[int, int], repeats: int) -> list[dict[str, An
         times = in_turns(runs, repeats, WARMUP)
     case = {"size": f"{width}x{height}", "proposals": PROPOSALS, "threads": torch.get_num_threads()}
     return [{"case": {"network": name, **case}, "milliseconds": figures} for name, figures in times.items()]
+
+
+def detector_figures(size: tuple[int, int], batch: int, device: torch.device, repeats: int) -> dict[str, Any]:
+    """`qdtrack benchmark engine --vs torchvision`: time of some pictures from bytes to boxes, both in host memory.
+
+    Args:
+        size: (height, width) of the network's input, which the pictures have already.
+        batch: pictures at once.
+        device: where it runs.
+        repeats: measured calls.
+    """
+    network = _detector(size).to(device)
+    pictures = [torch.randint(0, 255, (3, *size), dtype=torch.uint8) for _ in range(batch)]
+
+    def call() -> list[dict[str, torch.Tensor]]:
+        found = network([picture.to(device).float() / 255 for picture in pictures])
+        return [{name: part.cpu() for name, part in one.items()} for one in found]
+
+    with torch.inference_mode():
+        times = repeated(call, repeats)
+    name = f"torchvision fasterrcnn_resnet50_fpn {device} fp32"
+    case = {"engine": name, "input": f"{size[1]}x{size[0]}", "batch": batch}
+    figures = {"per_picture_ms": times["median"] / batch}
+    return {"case": case, "milliseconds": times, "stages": {"inference": times["median"]}, "figures": figures}
 
 
 def _network() -> QDTrack:
@@ -72,17 +99,22 @@ def _ours(picture: torch.Tensor, embed: bool) -> Callable[[], list[RawDetections
 
 
 def _torchvision(picture: torch.Tensor) -> Callable[[], object]:
-    network = torchvision.models.detection.fasterrcnn_resnet50_fpn(
+    size = (picture.shape[1], picture.shape[2])
+    network = _detector(size, rpn_pre_nms_top_n_test=PROPOSALS, rpn_post_nms_top_n_test=PROPOSALS, rpn_nms_thresh=1.0)
+    return lambda: network([picture])
+
+
+def _detector(size: tuple[int, int], **settings: float) -> nn.Module:
+    """For pictures of (height, width), which it does not resize."""
+    network: nn.Module = torchvision.models.detection.fasterrcnn_resnet50_fpn(
         weights=None,
         weights_backbone=None,
         num_classes=CLASSES + 1,
-        min_size=min(picture.shape[1:]),
-        max_size=max(picture.shape[1:]),
-        rpn_pre_nms_top_n_test=PROPOSALS,
-        rpn_post_nms_top_n_test=PROPOSALS,
-        rpn_nms_thresh=1.0,
-    ).eval()
-    return lambda: network([picture])
+        min_size=min(size),
+        max_size=max(size),
+        **settings,
+    )
+    return network.eval()
 
 
 def _in_bfloat16(run: Callable[[], object]) -> Callable[[], object]:

@@ -89,6 +89,18 @@ def test_several_engines_sizes_and_batches_in_one_call(preset: Path, tmp_path: P
     assert plot is not None and len(np.unique(plot.reshape(-1, 3), axis=0)) > 3
 
 
+def test_torchvisions_detector_is_measured_in_the_same_run(preset: Path, tmp_path: Path) -> None:
+    words = ["benchmark", "engine", "--preset", str(preset), "--engine", "noop", "--size", "60x50", "--batch", "1", "2"]
+    words += ["--vs", "torchvision", "--device", "cpu", "--repeats", "1", "--json", str(tmp_path / "e.json")]
+    assert cli.main(words) == 0
+    results = json.loads((tmp_path / "e.json").read_text(encoding="utf-8"))["results"]
+    name = "torchvision fasterrcnn_resnet50_fpn cpu fp32"
+    assert [one["case"]["engine"] for one in results] == ["noop", "noop", name, name]
+    assert [(one["case"]["input"], one["case"]["batch"]) for one in results[2:]] == [("96x64", 1), ("96x64", 2)]
+    for one in results[2:]:
+        assert one["figures"]["per_picture_ms"] == pytest.approx(one["milliseconds"]["median"] / one["case"]["batch"])
+
+
 def test_bars_are_as_long_as_the_stages_say(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="pip install matplotlib")
     from qdtrack_ros.evaluation.report.stage_bars import write_stage_bars
