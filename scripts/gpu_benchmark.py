@@ -37,7 +37,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torchvision
 from torch.autograd import DeviceType
 
 from qdtrack_ros.cli.association_benchmark import FullMemory, association_times
@@ -45,6 +44,7 @@ from qdtrack_ros.cli.engine_benchmark import stage_times
 from qdtrack_ros.cli.machine import describe_machine
 from qdtrack_ros.cli.roofline import work_of
 from qdtrack_ros.cli.timing import medians, summary
+from qdtrack_ros.cli.torchvision_comparison import detector_call
 from qdtrack_ros.data.sources import open_source
 from qdtrack_ros.data.synthetic import street
 from qdtrack_ros.files import replacing, write_json
@@ -500,26 +500,11 @@ def tracks_figures(plan: Plan, engine: StaticEngine, model: Model, batch: int, t
 
 
 def torchvision_part(plan: Plan, model: Model, batch: int, compiled: bool = False) -> Part:
-    """Torchvision's detector with as many proposals, from bytes in host memory to boxes there; no embeddings.
-
-    In PyTorch's own settings: its convolutions are computed in TensorFloat-32, which is quicker than float32.
-    """
+    """Torchvision's detector with as many proposals; no embeddings."""
     way = "torchvision compiled fp32" if compiled else TORCHVISION
-    height, width = model.canvas
 
     def measure() -> dict[str, Any]:
-        network: Any = torchvision.models.detection.fasterrcnn_resnet50_fpn(
-            weights=None, weights_backbone=None, num_classes=9, min_size=min(height, width), max_size=max(height, width)
-        )
-        network = network.eval().to(plan.device)
-        network = torch.compile(network) if compiled else network
-        pictures = [torch.randint(0, 255, (3, height, width), dtype=torch.uint8) for _ in range(batch)]
-
-        def call() -> object:
-            with torch.inference_mode():
-                found = network([picture.to(plan.device).float() / 255 for picture in pictures])
-                return [{name: part.cpu() for name, part in one.items()} for one in found]
-
+        call = detector_call(model.canvas, batch, plan.device, compiled)
         return {**case(model, way, batch), **call_figures(plan, call, batch)}
 
     return Part(f"ms {way}, {label(model)}, batch {batch}", measure, 100.0 if compiled else 15.0)
