@@ -37,7 +37,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torchvision
 from torch.autograd import DeviceType
 
 from qdtrack_ros.cli.association_benchmark import FullMemory, association_times
@@ -45,6 +44,7 @@ from qdtrack_ros.cli.engine_benchmark import stage_times
 from qdtrack_ros.cli.machine import describe_machine
 from qdtrack_ros.cli.roofline import work_of
 from qdtrack_ros.cli.timing import medians, summary
+from qdtrack_ros.cli.torchvision_comparison import detector_call
 from qdtrack_ros.data.sources import open_source
 from qdtrack_ros.data.synthetic import street
 from qdtrack_ros.files import replacing, write_json
@@ -185,7 +185,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--smoke", action="store_true", help="tiny and on the CPU")
     parser.add_argument("--source", help="video or folder for the comparison of precisions (default: a drawn street)")
-    parser.add_argument("--output", type=Path, default=Path("docs/benchmarks"), metavar="FOLDER")
+    output_help = "of the files (default: docs/benchmarks; with --smoke, whose figures mean nothing, runs/smoke)"
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help=output_help)
     parser.add_argument("--resume", action="store_true", help="measure what the files of an earlier run lack")
     arguments = parser.parse_args()
     if not arguments.smoke and not torch.cuda.is_available():
@@ -193,7 +194,8 @@ def main() -> int:
     plan = Plan(torch.device("cuda"), source=arguments.source)
     if arguments.smoke:
         plan = Plan(torch.device("cpu"), ((96, 64),), (128, 96), (1, 2), frames=2, repeats=2, calls=1)
-    report = Report(arguments.output, arguments.resume)
+    folder = arguments.output or Path("runs/smoke" if arguments.smoke else "docs/benchmarks")
+    report = Report(folder, arguments.resume)
     for part in parts(plan):
         if report.has(part.name):
             continue
@@ -500,26 +502,11 @@ def tracks_figures(plan: Plan, engine: StaticEngine, model: Model, batch: int, t
 
 
 def torchvision_part(plan: Plan, model: Model, batch: int, compiled: bool = False) -> Part:
-    """Torchvision's detector with as many proposals, from bytes in host memory to boxes there; no embeddings.
-
-    In PyTorch's own settings: its convolutions are computed in TensorFloat-32, which is quicker than float32.
-    """
+    """Torchvision's detector with as many proposals; no embeddings."""
     way = "torchvision compiled fp32" if compiled else TORCHVISION
-    height, width = model.canvas
 
     def measure() -> dict[str, Any]:
-        network: Any = torchvision.models.detection.fasterrcnn_resnet50_fpn(
-            weights=None, weights_backbone=None, num_classes=9, min_size=min(height, width), max_size=max(height, width)
-        )
-        network = network.eval().to(plan.device)
-        network = torch.compile(network) if compiled else network
-        pictures = [torch.randint(0, 255, (3, height, width), dtype=torch.uint8) for _ in range(batch)]
-
-        def call() -> object:
-            with torch.inference_mode():
-                found = network([picture.to(plan.device).float() / 255 for picture in pictures])
-                return [{name: part.cpu() for name, part in one.items()} for one in found]
-
+        call = detector_call(model.canvas, batch, plan.device, compiled)
         return {**case(model, way, batch), **call_figures(plan, call, batch)}
 
     return Part(f"ms {way}, {label(model)}, batch {batch}", measure, 100.0 if compiled else 15.0)
@@ -558,7 +545,8 @@ def compare(results: dict[str, Any]) -> None:
         if beside is not None:
             one["quicker_than_torchvision"] = beside / one["per_picture"]
         work = results.get(f"work {one['network']} {one['size']}", {})
-        if "gflop" in work and "tflops" in device:
+        # Not of torchvision's: its network has no embeddings, and less to do where it has few regions.
+        if one["way"].startswith("static") and "gflop" in work and "tflops" in device:
             one["floor"] = max(work["gflop"] / device["tflops"], work["megabytes"] / device["gigabytes"])
             one["times_floor"] = one["per_picture"] / one["floor"]
 
@@ -580,7 +568,8 @@ def table(results: dict[str, Any]) -> str:
         f"{machine['processor']}, {machine['cores']} cores. Times in ms, of the static form from frames in host memory "
         f"to tracks there with an association of {DETECTIONS} detections against {MEMORY} tracklets for each, of "
         "torchvision (which computes convolutions in TensorFloat-32, PyTorch's default) to boxes there. The floor is "
-        "the work of a picture in half precision over what this device reached in a large product and a large copy.",
+        "the static form's work for a picture in half precision over what this device reached in a large product and a "
+        "large copy.",
         "",
         f"| network | way | size | batch | {' | '.join(COLUMNS)} | {' | '.join(STAGES)} |",
         f"|{'---|' * (4 + len(COLUMNS) + len(STAGES))}",

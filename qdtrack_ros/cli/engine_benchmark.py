@@ -55,7 +55,7 @@ def engine_figures(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         device = choose_device(arguments.device)
         for picture_size, batch in itertools.product(arguments.size, arguments.batch):
             canvas = _canvas(preset, picture_size[1], picture_size[0])
-            results.append(detector_figures(canvas, batch, device, arguments.repeats))
+            results.append(detector_figures(picture_size, canvas, batch, device, arguments.repeats))
     return results
 
 

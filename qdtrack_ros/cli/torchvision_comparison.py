@@ -51,28 +51,52 @@ def comparison_figures(size: tuple[int, int], repeats: int) -> list[dict[str, An
     return [{"case": {"network": name, **case}, "milliseconds": figures} for name, figures in times.items()]
 
 
-def detector_figures(size: tuple[int, int], batch: int, device: torch.device, repeats: int) -> dict[str, Any]:
-    """`qdtrack benchmark engine --vs torchvision`: time of some pictures from bytes to boxes, both in host memory.
+def detector_figures(
+    picture_size: tuple[int, int], canvas: tuple[int, int], batch: int, device: torch.device, repeats: int
+) -> dict[str, Any]:
+    """`qdtrack benchmark engine --vs torchvision`: time of a call of :func:`detector_call`.
+
+    Args:
+        picture_size: (width, height) that the engines get, to tell the rows apart.
+        canvas: (height, width) of the network's input.
+        batch: pictures at once.
+        device: where it runs.
+        repeats: measured calls.
+    """
+    times = repeated(detector_call(canvas, batch, device), repeats)
+    case = {
+        "engine": f"torchvision fasterrcnn_resnet50_fpn {device} fp32",
+        "size": "x".join(map(str, picture_size)),
+        "input": f"{canvas[1]}x{canvas[0]}",
+        "batch": batch,
+    }
+    figures = {"per_picture_ms": times["median"] / batch}
+    return {"case": case, "milliseconds": times, "stages": {"inference": times["median"]}, "figures": figures}
+
+
+def detector_call(
+    size: tuple[int, int], batch: int, device: torch.device, compiled: bool = False
+) -> Callable[[], list[dict[str, torch.Tensor]]]:
+    """Torchvision's detector, from pictures of bytes to boxes, both in host memory.
+
+    In PyTorch's own settings: on CUDA its convolutions are in TensorFloat-32, which is quicker than float32.
 
     Args:
         size: (height, width) of the network's input, which the pictures have already.
         batch: pictures at once.
         device: where it runs.
-        repeats: measured calls.
+        compiled: by torch.compile.
     """
-    network = _detector(size).to(device)
+    network: Any = _detector(size).to(device)
+    network = torch.compile(network) if compiled else network
     pictures = [torch.randint(0, 255, (3, *size), dtype=torch.uint8) for _ in range(batch)]
 
     def call() -> list[dict[str, torch.Tensor]]:
-        found = network([picture.to(device).float() / 255 for picture in pictures])
-        return [{name: part.cpu() for name, part in one.items()} for one in found]
+        with torch.inference_mode():
+            found = network([picture.to(device).float() / 255 for picture in pictures])
+            return [{name: part.cpu() for name, part in one.items()} for one in found]
 
-    with torch.inference_mode():
-        times = repeated(call, repeats)
-    name = f"torchvision fasterrcnn_resnet50_fpn {device} fp32"
-    case = {"engine": name, "input": f"{size[1]}x{size[0]}", "batch": batch}
-    figures = {"per_picture_ms": times["median"] / batch}
-    return {"case": case, "milliseconds": times, "stages": {"inference": times["median"]}, "figures": figures}
+    return call
 
 
 def _network() -> QDTrack:

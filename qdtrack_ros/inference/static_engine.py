@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 import queue
@@ -308,13 +309,11 @@ def fault_on_trial(network: QDTrack, config: PreprocessConfig, backend: Backend)
     reference = ReferenceEngine(copy.deepcopy(network), "", config, backend.device)
     (expected,) = reference.detect([picture]).detections
     reference.close()
-    static = StaticEngine(network, "", config, backend)
     try:
-        (found,) = static.detect([picture]).detections
-    except Exception as error:  # whatever a driver or a library of this machine comes up with
+        with contextlib.closing(StaticEngine(network, "", config, backend)) as static:
+            (found,) = static.detect([picture]).detections
+    except Exception as error:  # settings without a static form, or whatever a driver or a library comes up with
         return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-    finally:
-        static.close()
     share = share_matched(found, expected, _TRIAL_TOLERANCE)
     if share < _TRIAL_SHARE:
         return f"{share:.0%} of the detections on a drawn street are those of the reference form"

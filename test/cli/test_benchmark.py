@@ -96,6 +96,7 @@ def test_torchvisions_detector_is_measured_in_the_same_run(preset: Path, tmp_pat
     results = json.loads((tmp_path / "e.json").read_text(encoding="utf-8"))["results"]
     name = "torchvision fasterrcnn_resnet50_fpn cpu fp32"
     assert [one["case"]["engine"] for one in results] == ["noop", "noop", name, name]
+    assert [one["case"]["size"] for one in results] == ["60x50"] * 4
     assert [(one["case"]["input"], one["case"]["batch"]) for one in results[2:]] == [("96x64", 1), ("96x64", 2)]
     for one in results[2:]:
         assert one["figures"]["per_picture_ms"] == pytest.approx(one["milliseconds"]["median"] / one["case"]["batch"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import logging
 import subprocess
@@ -244,6 +245,13 @@ OTHER = "0% of the detections on a drawn street are those of the reference form"
 )
 def test_a_trial_tells_whether_a_machine_can_do_with_the_static_form(preset, weights, backend, fault):
     assert fault_on_trial(load_network(preset, str(weights))[0], preset.preprocess, backend) == fault
+
+
+def test_settings_without_a_static_form_fail_the_trial(preset, weights):
+    """So that `auto` takes the reference form, which knows any padding."""
+    config = dataclasses.replace(preset.preprocess, pad_multiple=16)
+    fault = fault_on_trial(load_network(preset, str(weights))[0], config, torch_backend(CPU))
+    assert fault == "EngineError: the static form pads to multiples of 32, the preset to 16"
 
 
 @pytest.mark.parametrize(("build", "fault"), [(None, None), (no_graph, NO_GRAPH), (other_graph, OTHER)])

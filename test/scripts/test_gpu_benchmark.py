@@ -36,11 +36,12 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def test_the_script_measures_all_it_promises_on_a_bare_machine(tmp_path: Path) -> None:
-    words = [sys.executable, "-c", BARE, str(SCRIPT), "--smoke", "--output", str(tmp_path)]
+    words = [sys.executable, "-c", BARE, str(SCRIPT), "--smoke"]
     there = os.environ | {"PYTHONPATH": str(ROOT)}
     run = subprocess.run(words, cwd=tmp_path, env=there, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
-    (report,) = tmp_path.glob("*.json")
+    (report,) = tmp_path.glob("**/*.json")
+    assert report.parent == tmp_path / "runs" / "smoke"  # not among the figures of GPUs
     parts = json.loads(report.read_text(encoding="utf-8"))["parts"]
     assert not [(name, part["left_out"]) for name, part in parts.items() if "left_out" in part]
     assert parts["precision torch fp32"]["equal"] >= 0.995
@@ -57,7 +58,8 @@ def test_the_script_measures_all_it_promises_on_a_bare_machine(tmp_path: Path) -
         ("R50-FPN", "static, torch cpu fp32, two threads", 1),
         ("pedestrian", "static, torch cpu fp32, two threads", 1),
     ]
-    assert all(one["median"] > 0 and one["times_floor"] > 0 for one in rows)
+    assert all(one["median"] > 0 for one in rows)
+    assert [one.get("times_floor", 0) > 0 for one in rows] == [one["way"].startswith("static") for one in rows]
     assert [one["way"] for one in rows if "quicker_than_torchvision" not in one] == [
         "static, torch cpu fp32",
         "static, torch cpu fp32, two threads",
