@@ -178,20 +178,20 @@ def create_engine(
     if engine == "auto":
         engine = _best_engine(chosen, form)
     precision = "fp32" if precision == "auto" else precision
-    either = form == "auto" and engine == "torch" and precision == "fp32" and input_size is None
+    on_trial = form == "auto" and engine == "torch" and precision == "fp32" and input_size is None
     if form == "auto":
-        form = "reference" if either and chosen.type == "cpu" else "static"
+        form = "reference" if on_trial and chosen.type == "cpu" else "static"
     _check(engine, form, chosen, precision, input_size)
     network, model_id = load_network(preset, weights)
-    built: Engine | None = None
-    if form == "static":
-        backend = backend_of(engine, chosen, precision, model_id)
-        fault = fault_on_trial(network, preset.preprocess, backend) if either else ""
-        if fault:
-            log.warning("%s static does not work here, the reference form is taken: %s", backend.name, fault)
-        else:
-            built = StaticEngine(network, model_id, preset.preprocess, backend, input_size)
-    built = built or ReferenceEngine(network, model_id, preset.preprocess, chosen)
+    backend = backend_of(engine, chosen, precision, model_id) if form == "static" else None
+    if backend is not None and on_trial and (fault := fault_on_trial(network, preset.preprocess, backend)):
+        log.warning("%s static does not work here, the reference form is taken: %s", backend.name, fault)
+        backend = None
+    built: Engine = (
+        ReferenceEngine(network, model_id, preset.preprocess, chosen)
+        if backend is None
+        else StaticEngine(network, model_id, preset.preprocess, backend, input_size)
+    )
     log.info("engine: %s", built.name)
     return built
 

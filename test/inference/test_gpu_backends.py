@@ -14,30 +14,12 @@ import torch
 
 from qdtrack_ros.inference import tensorrt_backend
 from qdtrack_ros.inference.engine import create_engine, load_network, opened
-from qdtrack_ros.inference.presets import load_preset
 from qdtrack_ros.inference.reference_engine import full_precision
 from qdtrack_ros.inference.static_engine import Backend, StaticEngine, static_form
 from qdtrack_ros.inference.torch_backend import CudaGraph, EagerGraph
-from qdtrack_ros.models import QDTrack
-from qdtrack_ros.models.checkpoint import save_weights
 
 CPU = torch.device("cpu")
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-
-
-@pytest.fixture
-def preset(tiny_preset):
-    return load_preset(str(tiny_preset))
-
-
-@pytest.fixture
-def weights(preset, tmp_path):
-    torch.manual_seed(0)
-    network = QDTrack(preset.model)
-    torch.nn.init.normal_(network.box_head.classifier.weight, std=0.3)
-    torch.nn.init.normal_(network.embedding_head.embed.weight, std=0.1)
-    save_weights(network, tmp_path / "model.safetensors", half=False)
-    return tmp_path / "model.safetensors"
 
 
 @pytest.fixture

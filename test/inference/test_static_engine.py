@@ -42,21 +42,6 @@ def engine_name(request):
 
 
 @pytest.fixture
-def preset(tiny_preset):
-    return load_preset(str(tiny_preset))
-
-
-@pytest.fixture
-def weights(preset, tmp_path):
-    torch.manual_seed(0)
-    network = QDTrack(preset.model)
-    torch.nn.init.normal_(network.box_head.classifier.weight, std=0.3)
-    torch.nn.init.normal_(network.embedding_head.embed.weight, std=0.1)
-    save_weights(network, tmp_path / "model.safetensors", half=False)
-    return tmp_path / "model.safetensors"
-
-
-@pytest.fixture
 def threads():
     """``threads(n)``: PyTorch's number, which the engines take theirs from."""
     before = torch.get_num_threads()
